@@ -1,0 +1,26 @@
+# Third parties, all from Debian's packages; one line says why each was chosen.
+
+find_package(Threads REQUIRED)
+# Abseil: status, time, strings, containers and flags with one vocabulary; gRPC brings it anyway.
+find_package(absl REQUIRED)
+# Protobuf and gRPC: the wire (Debian ships no CMake config for protobuf, so the module comes first).
+find_package(Protobuf REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+# Highway: one SIMD source for every instruction set, chosen at run time.
+find_package(hwy CONFIG REQUIRED)
+# spdlog: asynchronous, rate-limitable logging in the coordinator.
+find_package(spdlog CONFIG REQUIRED)
+
+if(SYNCNORM_WITH_TORCH)
+  # LibTorch: the adapter and the example trainer; nothing else needs it.
+  find_package(Torch QUIET)
+endif()
+if(SYNCNORM_BUILD_TESTS)
+  # GoogleTest: the tests.
+  find_package(GTest CONFIG REQUIRED)
+  find_package(Python3 COMPONENTS Interpreter QUIET)
+endif()
+if(SYNCNORM_BUILD_BENCH)
+  # Google Benchmark: the kernel benchmarks.
+  find_package(benchmark CONFIG QUIET)
+endif()
