@@ -1,0 +1,123 @@
+// SyncBatchNorm: batch normalisation whose statistics are those of the whole
+// group's batch.  PyTorch's semantics: normalises with the biased variance, keeps
+// the unbiased one.  Formulas: docs/numerics.md.
+//
+// Synchronises only when training, connected, and the group has more than one
+// worker; otherwise the local path, with the arithmetic of a group of one, bit for bit.
+//
+// Edges, all defined:
+//   * An empty local batch takes part with a count of 0.
+//   * Global count 0: the output is empty, no running statistic moves.
+//   * Global count 1: the variance is 0, y = bias; running_mean moves,
+//     running_var does not (the unbiased variance of one value does not exist).
+//   * Masked positions count nowhere: y and dx are 0 there and dy is ignored.
+//
+// Thread-safety: thread-compatible.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include <syncnorm/reducer.h>
+#include <syncnorm/tensor.h>
+
+namespace syncnorm {
+
+struct BatchNormOptions {
+  int64_t channels = 0;
+  double eps = 1e-5;                      // > = 0, finite
+  std::optional<double> momentum = 0.1;  // in [0, 1]; none: cumulative average
+  bool affine = true;
+  bool track_running_stats = true;
+};
+
+// Which positions count: one byte (0 or 1) or one float (0.0 or 1.0) a
+// position, in the order of (N, S...), row-major, whatever the tensor's memory format.
+// Shape (N, S...), or (N, 1, S...).
+struct PositionMask {
+  enum class Type : uint8_t { kByte, kF32 };
+  const void* data = nullptr;
+  Type type = Type::kByte;
+  std::vector<int64_t> shape;
+};
+
+class SyncBatchNorm {
+ public:
+  // What a forward keeps for its backward.  x must stay alive and unchanged until then.
+  struct Context {
+    ConstTensor x;
+    std::vector<uint8_t> valid;  // empty: no mask
+    bool batch_statistics = false;
+    bool synchronised = false;
+    uint64_t step = 0;
+    uint64_t count = 0;  // global
+    std::vector<double> mean, invstd;
+  };
+  // Of this worker's slice: sums over it, as the data-parallel layer expects
+  // them (it reduces them with the other gradients).
+  struct Gradients {
+    std::vector<double> weight, bias;  // empty when not affine
+  };
+
+  // `group` may be null: always local.  It must outlive this.  `name` is the same on every member,
+  // and one of its kind in the group.  kInvalidArgument names the option and its value;
+  // kAlreadyExists the name.
+  static absl::StatusOr<std::unique_ptr<SyncBatchNorm>> Create(std::string name,
+                                                               BatchNormOptions options,
+                                                               Reducer* group);
+  ~SyncBatchNorm();
+  SyncBatchNorm(const SyncBatchNorm&) = delete;
+  SyncBatchNorm& operator=(const SyncBatchNorm&) = delete;
+
+  // y = weight * (x - mean) / sqrt(var + eps) + bias.  x: (N, C, S...), rank >=
+  // 2, contiguous or channels last; y: dtype, shape and strides of x, may be x unless a
+  // backward follows.  `context` may be null when none will.  kInvalidArgument
+  // names what was wrong with x, y or the mask before anything is sent; failures of the round as
+  // MomentsFuture::Wait.
+  absl::Status Forward(const ConstTensor& x, const PositionMask* mask, const Tensor& y,
+                       Context* context);
+
+  // dy: as y was.  dx: null when x needs no gradient *on any member*; the same
+  // dtype, shape and strides as x otherwise.  `gradients` may be null.
+  absl::Status Backward(const Context& context, const ConstTensor& dy, const Tensor* dx,
+                        Gradients* gradients);
+
+  void set_training(bool training) { training_ = training; }
+  bool training() const { return training_; }
+  const std::string& name() const { return name_; }
+  const BatchNormOptions& options() const { return options_; }
+  // Whether a forward now would synchronise.
+  bool need_sync() const;
+
+  // Parameters and running statistics, C values each; empty where the options say so.
+  // Kept in float64.
+  std::vector<double>& weight() { return weight_; }
+  std::vector<double>& bias() { return bias_; }
+  std::vector<double>& running_mean() { return running_mean_; }
+  std::vector<double>& running_var() { return running_var_; }
+  int64_t& num_batches_tracked() { return num_batches_tracked_; }
+
+  // Under PyTorch's names: weight, bias, running_mean, running_var, num_batches_tracked.
+  std::map<std::string, std::vector<double>> State() const;
+  // kInvalidArgument names a missing, unknown or misshapen entry; nothing is changed then.
+  absl::Status LoadState(const std::map<std::string, std::vector<double>>& state);
+
+ private:
+  SyncBatchNorm(std::string name, BatchNormOptions options, Reducer* group);
+
+  std::string name_;
+  BatchNormOptions options_;
+  Reducer* group_;
+  bool training_ = true;
+  uint64_t steps_ = 0;  // forwards with batch statistics, for round keys
+  std::vector<double> weight_, bias_, running_mean_, running_var_;
+  int64_t num_batches_tracked_ = 0;
+};
+
+}  // namespace syncnorm

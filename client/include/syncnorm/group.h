@@ -1,0 +1,101 @@
+// Group: one worker's membership in a named set of workers, and its connection to
+// the coordinator that reduces for them.
+//
+//   Connect ----- all members joined ----> connected ---- Leave ----> left
+//                                             |
+//                                             +--- a member or the coordinator
+//                                                  is gone --------------> failed
+//
+// Callers may rely on:
+//   * No call blocks past its deadline: Connect returns within
+//     connect_timeout, Reduce's future within round_timeout, + 100 ms.
+//   * Every member gets the same bytes for a round, or the same failure.
+//   * Each contribution counts once.
+//   * A failed round fails for all members.  After a member is lost no round of
+//     the epoch completes; calls fail at once with the text that names it.
+//     Connect again to form a new epoch.
+//
+// fork(): make Groups after forking; a child's inherited one must not be used.
+//
+// Thread-safety: thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include <syncnorm/reducer.h>
+
+namespace syncnorm {
+
+// A coordinator that lives in this process; see embedded.h.  Destroying it
+// drains and stops it.
+class CoordinatorHandle {
+ public:
+  virtual ~CoordinatorHandle() = default;
+  virtual std::string address() const = 0;  // "host:port", the port it got
+};
+
+struct GroupOptions {
+  // "host:port" of the coordinator; also any gRPC target, e.g. "unix:/run/syncnorm.sock".
+  std::string address;
+  std::string group = "world";
+  int rank = -1;
+  int world_size = 0;
+  // Machine name for the fold order and for errors; empty: this machine's.
+  std::string host;
+  // Identity of the job; members must agree.  Empty: not checked.
+  std::string job;
+  // Until every member has joined.
+  absl::Duration connect_timeout = absl::Minutes(5);
+  // From a round's first contribution to its failure.  The smallest of the members' values holds.
+  absl::Duration round_timeout = absl::Seconds(60);
+  // Set on every rank to let rank 0 carry the coordinator: rank 0 calls it with
+  // `address` to listen on; the others connect there.  See EmbeddedCoordinator()
+  // in embedded.h.
+  std::function<absl::StatusOr<std::unique_ptr<CoordinatorHandle>>(const std::string& address)>
+      coordinator_factory;
+
+  // Fills what the environment tells, first source first:
+  //   rank, world size   SYNCNORM_RANK, SYNCNORM_WORLD_SIZE; RANK, WORLD_SIZE (torchrun);
+  //                      OMPI_COMM_WORLD_RANK, _SIZE (OpenMPI); SLURM_PROCID, SLURM_NTASKS
+  //   address            SYNCNORM_ADDR; MASTER_ADDR:SYNCNORM_PORT
+  //   job                SYNCNORM_JOB; TORCHELASTIC_RUN_ID; SLURM_JOB_ID
+  //   group, timeouts    SYNCNORM_GROUP; SYNCNORM_CONNECT_TIMEOUT, SYNCNORM_ROUND_TIMEOUT ("30s")
+  // kInvalidArgument names the variable and the value that could not be read;
+  // kNotFound says which of rank, world size and address nothing told.
+  static absl::StatusOr<GroupOptions> FromEnvironment();
+};
+
+class Group : public Reducer {
+ public:
+  // Connects and joins; returns when every member has.  Errors name the address,
+  // the group and the rank:
+  //   kInvalidArgument     an option is wrong (which, its value, what is allowed);
+  //   kUnavailable         nothing answered at the address in time (last error);
+  //   kDeadlineExceeded    some ranks did not join in time (which);
+  //   kAborted             the members disagree, e.g. on the world size (both values);
+  //   kAlreadyExists       a living worker holds the rank (its host and pid);
+  //   kUnimplemented       the coordinator speaks another protocol version.
+  static absl::StatusOr<std::unique_ptr<Group>> Connect(GroupOptions options);
+
+  // Leaves, if Leave was not called.
+  ~Group() override = default;
+
+  virtual const std::string& name() const = 0;
+  virtual int rank() const = 0;
+  virtual uint64_t epoch() const = 0;
+  // Host of each rank, as told at the join.
+  virtual const std::vector<std::string>& hosts() const = 0;
+
+  // Ends the membership cleanly, once everything submitted has been answered.  Later calls fail with
+  // kFailedPrecondition.  Safe to call twice.
+  virtual absl::Status Leave() = 0;
+};
+
+}  // namespace syncnorm

@@ -1,0 +1,83 @@
+// Reducer: what the norms need of a group.  Group is the one over the network;
+// tests bring one that lives in a process.  Anything that can be expressed as
+// named moments can be built on it, as the norms here are.
+//
+// Order.  Every member submits the same layers in the same order.  A member
+// that does not is told so, as are all others, with both names.
+//
+// Thread-safety: all methods may be called concurrently; the order of
+// submission is then the callers' to keep.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include <syncnorm/moments.h>
+#include <syncnorm/round_key.h>
+#include <syncnorm/tensor.h>
+
+namespace syncnorm {
+
+// What a caller says of a round; epoch and round number are the group's.
+struct ReduceKey {
+  std::string layer;
+  Direction direction = Direction::kNone;
+  uint64_t step = 0;
+  std::optional<DType> dtype;  // of the tensor, so that members that differ are told
+};
+
+// The result of a Reduce, once.  Movable; dropping it abandons the result, not
+// the contribution.
+class MomentsFuture {
+ public:
+  class State {
+   public:
+    virtual ~State() = default;
+    virtual bool Ready() = 0;
+    virtual absl::StatusOr<Moments> Take() = 0;  // blocks; called once
+  };
+
+  MomentsFuture() = default;  // invalid
+  explicit MomentsFuture(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+  bool valid() const { return state_ != nullptr; }
+  // Whether Wait would return at once.
+  bool ready() const { return state_ != nullptr && state_->Ready(); }
+  // Blocks until the result, the failure or the deadline, and makes this invalid.
+  // kDeadlineExceeded names the ranks that were missing; FailureOf (failure.h)
+  // gives the names of every failure.  kFailedPrecondition if not valid.
+  absl::StatusOr<Moments> Wait();
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+class Reducer {
+ public:
+  virtual ~Reducer() = default;
+
+  virtual int world_size() const = 0;
+  // Whether reductions can be made now.
+  virtual bool connected() const = 0;
+
+  // Submits this member's moments and returns at once.  Errors, bad arguments
+  // included, come out of the future.
+  virtual MomentsFuture Reduce(const ReduceKey& key, const Moments& moments) = 0;
+  // The same, and waits: the fastest path for a caller that can do nothing else.
+  virtual absl::StatusOr<Moments> ReduceNow(const ReduceKey& key, const Moments& moments) = 0;
+
+  // Reserves a layer's name.  kAlreadyExists if a living layer has it;
+  // kInvalidArgument if it is empty or too long.
+  virtual absl::Status AddLayer(const std::string& name) = 0;
+  virtual void RemoveLayer(const std::string& name) = 0;
+};
+
+// The arithmetic of a group of one: rounds `moments` as the wire would, folds
+// them into nothing, rounds the result.  The local path of every norm.
+absl::StatusOr<Moments> ReduceAlone(const Moments& moments);
+
+}  // namespace syncnorm
