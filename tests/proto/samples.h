@@ -1,0 +1,69 @@
+// One sample of every message.  The golden files hold the bytes of exactly
+// these, so a change here is a change of them.
+#pragma once
+
+#include "proto/wire.h"
+
+namespace syncnorm::wire {
+
+inline Join SampleJoin() {
+  Join join;
+  join.group = "world";
+  join.rank = 3;
+  join.world_size = 4;
+  join.host = "node-7";
+  join.pid = 4711;
+  join.incarnation = "0123456789abcdef";
+  join.job = "run-1";
+  join.round_timeout = absl::Seconds(60);
+  join.join_timeout = absl::Minutes(5);
+  return join;
+}
+
+inline Joined SampleJoined() {
+  Joined joined;
+  joined.epoch = 7;
+  joined.world_size = 2;
+  joined.hosts = {"node-7", "node-8"};
+  joined.limits = {1 << 20, 256, 64, 8 << 20};
+  joined.round_timeout = absl::Milliseconds(1500);
+  joined.coordinator_id = 0x1122334455667788;
+  return joined;
+}
+
+inline Contribution SampleContribution() {
+  Contribution contribution;
+  contribution.key = {7, 41, "conv1.bn", Direction::kForward, 17};
+  contribution.dtype = DType::kF32;
+  contribution.moments = Moments::MeanM2(3, Precision::kF32);
+  contribution.moments.count = 4096;
+  contribution.moments.values = {1.0000000001, -2.5, 1e4, 0.5, 2.25, 4096.0};
+  return contribution;
+}
+
+inline Contribution SampleSums() {
+  Contribution contribution;
+  contribution.key = {7, 42, "conv1.bn", Direction::kBackward, 17};
+  contribution.dtype = DType::kF64;
+  contribution.moments = Moments::Sums(2, 2, Precision::kF64);
+  contribution.moments.count = 4096;
+  contribution.moments.values = {0.1, -0.2, 0.3, 0.0};
+  return contribution;
+}
+
+inline Result SampleResult() {
+  return {SampleContribution().key, SampleContribution().moments};
+}
+
+inline Failure SampleFailure() {
+  Failure failure;
+  failure.code = absl::StatusCode::kDeadlineExceeded;
+  failure.key = {7, 41, "conv1.bn", Direction::kForward, 17};
+  failure.text = "group \"world\" epoch 7 round 41: ranks 2,3 did not contribute";
+  failure.group = "world";
+  failure.ranks = {2, 3};
+  failure.hosts = {"node-8", ""};
+  return failure;
+}
+
+}  // namespace syncnorm::wire
