@@ -18,6 +18,10 @@ endif()
 if(SYNCNORM_BUILD_TESTS)
   # GoogleTest: the tests.
   find_package(GTest CONFIG REQUIRED)
+  # Debian's Python, which sees Debian's modules (grpcio, numpy), before any other on the PATH.
+  if(NOT Python3_EXECUTABLE AND EXISTS /usr/bin/python3)
+    set(Python3_EXECUTABLE /usr/bin/python3)
+  endif()
   find_package(Python3 COMPONENTS Interpreter QUIET)
 endif()
 if(SYNCNORM_BUILD_BENCH)
