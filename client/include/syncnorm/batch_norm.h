@@ -7,9 +7,11 @@
 //
 // Edges, all defined:
 //   * An empty local batch takes part with a count of 0.
-//   * Global count 0: the output is empty, no running statistic moves.
+//   * Global count 0: the output is empty (or all masked), no running statistic
+//     moves, num_batches_tracked neither.
 //   * Global count 1: the variance is 0, y = bias; running_mean moves,
 //     running_var does not (the unbiased variance of one value does not exist).
+//   * A channel whose variance + eps is 0 gives y = bias and dx = 0.
 //   * Masked positions count nowhere: y and dx are 0 there and dy is ignored.
 //
 // Thread-safety: thread-compatible.
@@ -49,10 +51,12 @@ struct PositionMask {
 
 class SyncBatchNorm {
  public:
-  // What a forward keeps for its backward.  x must stay alive and unchanged until then.
+  // What a forward keeps for its backward.  Until then x must stay alive and
+  // unchanged, and the weight unchanged.
   struct Context {
+    std::string layer;  // whose context this is; empty: of no forward
     ConstTensor x;
-    std::vector<uint8_t> valid;  // empty: no mask
+    std::vector<uint8_t> valid;  // empty: nothing is masked out
     bool batch_statistics = false;
     bool synchronised = false;
     uint64_t step = 0;
@@ -75,6 +79,9 @@ class SyncBatchNorm {
   SyncBatchNorm(const SyncBatchNorm&) = delete;
   SyncBatchNorm& operator=(const SyncBatchNorm&) = delete;
 
+  // Order of rounds: that of the calls.  One a training Forward, one a Backward that is
+  // given dx; none in eval, nor for a context of the local path.
+
   // y = weight * (x - mean) / sqrt(var + eps) + bias.  x: (N, C, S...), rank >=
   // 2, contiguous or channels last; y: dtype, shape and strides of x, may be x unless a
   // backward follows.  `context` may be null when none will.  kInvalidArgument
@@ -84,7 +91,8 @@ class SyncBatchNorm {
                        Context* context);
 
   // dy: as y was.  dx: null when x needs no gradient *on any member*; the same
-  // dtype, shape and strides as x otherwise.  `gradients` may be null.
+  // dtype, shape and strides as x otherwise; may be dy.  `gradients` may be null.
+  // kInvalidArgument names what was wrong with dy, dx or the context before anything is sent.
   absl::Status Backward(const Context& context, const ConstTensor& dy, const Tensor* dx,
                         Gradients* gradients);
 
@@ -96,7 +104,7 @@ class SyncBatchNorm {
   bool need_sync() const;
 
   // Parameters and running statistics, C values each; empty where the options say so.
-  // Kept in float64.
+  // Kept in float64.  Their values may be changed between calls, their number not.
   std::vector<double>& weight() { return weight_; }
   std::vector<double>& bias() { return bias_; }
   std::vector<double>& running_mean() { return running_mean_; }
@@ -111,11 +119,15 @@ class SyncBatchNorm {
  private:
   SyncBatchNorm(std::string name, BatchNormOptions options, Reducer* group);
 
+  absl::Status CheckParameters() const;
+  absl::Status CheckOwner(const Context& context) const;
+  void MoveRunningStatistics(const Moments& global);
+
   std::string name_;
   BatchNormOptions options_;
   Reducer* group_;
   bool training_ = true;
-  uint64_t steps_ = 0;  // forwards with batch statistics, for round keys
+  uint64_t steps_ = 0;  // synchronised forwards: equal on all members, for the keys of rounds
   std::vector<double> weight_, bias_, running_mean_, running_var_;
   int64_t num_batches_tracked_ = 0;
 };

@@ -1,0 +1,129 @@
+// Creation, options and checkpoints of SyncBatchNorm.  The path of a tensor:
+// batch_norm.cc.
+#include <syncnorm/batch_norm.h>
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "client/norms/errors.h"
+#include "client/norms/state_map.h"
+
+namespace syncnorm {
+namespace {
+
+using norms::At;
+using norms::Invalid;
+using norms::StateEntry;
+
+absl::Status CheckOptions(const std::string& name, const BatchNormOptions& options) {
+  if (name.empty()) return absl::InvalidArgumentError("a batch norm's name is empty");
+  if (options.channels <= 0) {
+    return Invalid(name, "channels is ", options.channels, "; it must be 1 or more");
+  }
+  if (!(options.eps >= 0 && std::isfinite(options.eps))) {
+    return Invalid(name, "eps is ", options.eps, "; it must be finite and 0 or more");
+  }
+  if (options.momentum.has_value() && !(*options.momentum >= 0 && *options.momentum <= 1)) {
+    return Invalid(name, "momentum is ", *options.momentum,
+                   "; it must be in [0, 1], or none for the cumulative average");
+  }
+  return absl::OkStatus();
+}
+
+std::vector<StateEntry> Entries(const BatchNormOptions& options) {
+  std::vector<StateEntry> entries;
+  if (options.affine) {
+    entries.push_back({"weight", options.channels});
+    entries.push_back({"bias", options.channels});
+  }
+  if (options.track_running_stats) {
+    entries.push_back({"running_mean", options.channels});
+    entries.push_back({"running_var", options.channels});
+    entries.push_back({"num_batches_tracked", 1, /*counter=*/true});
+  }
+  return entries;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SyncBatchNorm>> SyncBatchNorm::Create(std::string name,
+                                                                     BatchNormOptions options,
+                                                                     Reducer* group) {
+  if (absl::Status ok = CheckOptions(name, options); !ok.ok()) return ok;
+  if (group != nullptr) {
+    if (absl::Status added = group->AddLayer(name); !added.ok()) return added;
+  }
+  return std::unique_ptr<SyncBatchNorm>(new SyncBatchNorm(std::move(name), options, group));
+}
+
+SyncBatchNorm::SyncBatchNorm(std::string name, BatchNormOptions options, Reducer* group)
+    : name_(std::move(name)), options_(options), group_(group) {
+  const size_t channels = static_cast<size_t>(options_.channels);
+  if (options_.affine) {
+    weight_.assign(channels, 1);
+    bias_.assign(channels, 0);
+  }
+  if (options_.track_running_stats) {
+    running_mean_.assign(channels, 0);
+    running_var_.assign(channels, 1);
+  }
+}
+
+SyncBatchNorm::~SyncBatchNorm() {
+  if (group_ != nullptr) group_->RemoveLayer(name_);
+}
+
+std::map<std::string, std::vector<double>> SyncBatchNorm::State() const {
+  norms::StateMap state;
+  if (options_.affine) {
+    state["weight"] = weight_;
+    state["bias"] = bias_;
+  }
+  if (options_.track_running_stats) {
+    state["running_mean"] = running_mean_;
+    state["running_var"] = running_var_;
+    state["num_batches_tracked"] = {static_cast<double>(num_batches_tracked_)};
+  }
+  return state;
+}
+
+absl::Status SyncBatchNorm::LoadState(const std::map<std::string, std::vector<double>>& state) {
+  if (absl::Status ok = CheckState(state, Entries(options_)); !ok.ok()) return At(name_, ok);
+  if (options_.affine) {
+    weight_ = state.at("weight");
+    bias_ = state.at("bias");
+  }
+  if (options_.track_running_stats) {
+    running_mean_ = state.at("running_mean");
+    running_var_ = state.at("running_var");
+    num_batches_tracked_ = static_cast<int64_t>(state.at("num_batches_tracked")[0]);
+  }
+  return absl::OkStatus();
+}
+
+// weight() and the like hand out the vectors themselves.
+absl::Status SyncBatchNorm::CheckParameters() const {
+  const struct {
+    const char* name;
+    const std::vector<double>& values;
+    bool present;
+  } parameters[] = {{"weight", weight_, options_.affine},
+                    {"bias", bias_, options_.affine},
+                    {"running_mean", running_mean_, options_.track_running_stats},
+                    {"running_var", running_var_, options_.track_running_stats}};
+  for (const auto& [name, values, present] : parameters) {
+    const size_t expected = present ? static_cast<size_t>(options_.channels) : 0;
+    if (values.size() == expected) continue;
+    return Invalid(name_, name, " was given ", values.size(), " values; it must have ", expected);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SyncBatchNorm::CheckOwner(const Context& context) const {
+  if (context.layer == name_) return absl::OkStatus();
+  if (context.layer.empty()) return Invalid(name_, "the context is not that of a Forward");
+  return Invalid(name_, "the context is that of layer ", context.layer);
+}
+
+}  // namespace syncnorm

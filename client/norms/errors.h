@@ -1,0 +1,24 @@
+// Error texts of the norms: every one begins with the layer's name.
+//
+// Thread-safety: pure functions.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace syncnorm::norms {
+
+// kInvalidArgument "layer conv1.bn: <parts>".
+template <typename... Parts>
+absl::Status Invalid(const std::string& layer, const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": ", parts...));
+}
+
+// `status`, with the layer's name in front of its text.
+inline absl::Status At(const std::string& layer, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat("layer ", layer, ": ", status.message()));
+}
+
+}  // namespace syncnorm::norms
