@@ -99,13 +99,19 @@ HWY_INLINE void StoreLanes(hn::Vec<D> v, D d, hwy::float16_t* p) {
 
 // ---- The first n lanes ---------------------------------------------------------
 
+// Copies n < lanes elements; the compiler does not see the bound by itself.
+template <size_t kLanes, class T>
+HWY_INLINE void CopySome(const T* from, size_t n, T* to) {
+  if (n < kLanes) std::memcpy(static_cast<void*>(to), from, n * sizeof(T));
+}
+
 template <class D, class T>
 HWY_INLINE hn::Vec<D> LoadSome(D d, const T* p, size_t n) {
 #if HWY_TARGET <= HWY_AVX2  // lanes masked off are not touched in memory
   if constexpr (sizeof(T) >= 4) return hn::MaskedLoad(hn::FirstN(d, n), d, p);
 #endif
   HWY_ALIGN T all[hn::MaxLanes(d)] = {};
-  std::memcpy(all, p, n * sizeof(T));
+  CopySome<hn::MaxLanes(d)>(p, n, all);
   return LoadLanes(d, all);
 }
 
@@ -116,7 +122,7 @@ HWY_INLINE void StoreSome(hn::Vec<D> v, D d, T* p, size_t n) {
 #endif
   HWY_ALIGN T all[hn::MaxLanes(d)];
   StoreLanes(v, d, all);
-  std::memcpy(p, all, n * sizeof(T));
+  CopySome<hn::MaxLanes(d)>(all, n, p);
 }
 
 // ---- Masks -------------------------------------------------------------------
@@ -139,7 +145,7 @@ HWY_INLINE hn::Mask<D> LoadValid(D d, const uint8_t* valid) {
 template <class D>
 HWY_INLINE hn::Mask<D> LoadSomeValid(D d, const uint8_t* valid, size_t n) {
   HWY_ALIGN uint8_t all[hn::MaxLanes(d)] = {};
-  std::memcpy(all, valid, n);
+  CopySome<hn::MaxLanes(d)>(valid, n, all);
   return LoadValid(d, all);
 }
 
