@@ -1,0 +1,34 @@
+// The one autograd node behind both modules.  A NormCall is one forward of a norm together with
+// what its backward needs; Apply runs the forward and, if a gradient will be
+// asked for, leaves a node in the graph that owns the call.
+//
+// Thread-safety: thread-compatible.
+#pragma once
+
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+
+#include "absl/status/status.h"
+#include "client/torch/convert.h"
+#include <syncnorm/tensor.h>
+
+namespace syncnorm::nn {
+
+class NormCall : public ::torch::CustomClassHolder {
+ public:
+  // The parameters that the next Forward or Backward works with; empty when not affine.
+  virtual void SetParameters(const at::Tensor& weight, const at::Tensor& bias) = 0;
+  // `keep`: whether a Backward may follow.  x lives until then.
+  virtual absl::Status Forward(const ConstTensor& x, const Tensor& y, bool keep) = 0;
+  // dx: null when the input needs no gradient.
+  virtual absl::Status Backward(const ConstTensor& dy, const Tensor* dx,
+                                std::vector<double>* d_weight, std::vector<double>* d_bias) = 0;
+};
+
+// `weight` and `bias`: both undefined when not affine.  Throws StatusError.
+at::Tensor Apply(const c10::intrusive_ptr<NormCall>& call, const at::Tensor& x,
+                 const at::Tensor& weight, const at::Tensor& bias, MemoryOrder order);
+
+}  // namespace syncnorm::nn

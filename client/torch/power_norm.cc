@@ -1,0 +1,165 @@
+#include <cstring>
+
+#include <ATen/ATen.h>
+
+#include "absl/strings/str_cat.h"
+#include "client/torch/autograd.h"
+#include "client/torch/convert.h"
+#include <syncnorm/torch.h>
+
+namespace syncnorm::nn {
+namespace {
+
+using Core = ::syncnorm::SyncPowerNorm;
+
+std::shared_ptr<Core> CreateCore(std::string name, const PowerNormOptions& options,
+                                 Reducer* group) {
+  auto core = Core::Create(std::move(name), options, group);
+  ThrowIfError(core.status());
+  return *std::move(core);
+}
+
+// A pad mask as bytes of B x T; undefined if `mask` is.
+at::Tensor PadBytes(const at::Tensor& mask, const at::Tensor& x) {
+  if (!mask.defined()) return mask;
+  if (mask.scalar_type() != at::kBool && mask.scalar_type() != at::kByte) {
+    ThrowIfError(absl::InvalidArgumentError(absl::StrCat(
+        "pad_mask has type ", at::toString(mask.scalar_type()), "; supported are Bool and Byte")));
+  }
+  // Of another rank, the library says what is wrong with x.
+  const int64_t batch = x.dim() >= 2 ? x.size(-2) : 0;
+  const int64_t time = x.dim() == 3 ? x.size(0) : 1;
+  const bool fits = mask.dim() == 2 ? mask.size(0) == batch && mask.size(1) == time
+                                    : mask.dim() == 1 && time == 1 && mask.size(0) == batch;
+  if (!fits) {
+    ThrowIfError(absl::InvalidArgumentError(
+        absl::StrCat("pad_mask has shape ", c10::str(mask.sizes()), ", not [", batch, ", ", time,
+                     "], that is (B, T)")));
+  }
+  return mask.contiguous();
+}
+
+class PowerNormCall : public NormCall {
+ public:
+  PowerNormCall(std::shared_ptr<Core> core, at::Tensor padding,
+                std::shared_ptr<const double> grad_scale)
+      : core_(std::move(core)), padding_(std::move(padding)), grad_scale_(std::move(grad_scale)) {}
+
+  void SetParameters(const at::Tensor& weight, const at::Tensor& bias) override {
+    if (!core_->options().affine) return;
+    Read(weight, "weight", &core_->weight());
+    Read(bias, "bias", &core_->bias());
+  }
+
+  absl::Status Forward(const ConstTensor& x, const Tensor& y, bool keep) override {
+    const auto* padding =
+        padding_.defined() ? static_cast<const uint8_t*>(padding_.data_ptr()) : nullptr;
+    absl::Status status = core_->Forward(x, padding, y, keep ? &context_ : nullptr);
+    padding_.reset();  // the context has what the backward needs of it
+    return status;
+  }
+
+  absl::Status Backward(const ConstTensor& dy, const Tensor* dx, std::vector<double>* d_weight,
+                        std::vector<double>* d_bias) override {
+    Core::Gradients gradients;
+    absl::Status status = core_->Backward(context_, dy, dx, &gradients, *grad_scale_);
+    *d_weight = std::move(gradients.weight);
+    *d_bias = std::move(gradients.bias);
+    return status;
+  }
+
+ private:
+  std::shared_ptr<Core> core_;
+  at::Tensor padding_;
+  std::shared_ptr<const double> grad_scale_;
+  Core::Context context_;
+};
+
+// All of running_phi, ema_gz and iters, in that order.
+std::vector<double> Flat(const at::Tensor& phi, const at::Tensor& ema_gz, const at::Tensor& iters,
+                         int64_t channels) {
+  std::vector<double> values, part(channels), one(1);
+  Read(phi, "running_phi", &part);
+  values.insert(values.end(), part.begin(), part.end());
+  Read(ema_gz, "ema_gz", &part);
+  values.insert(values.end(), part.begin(), part.end());
+  Read(iters, "iters", &one);
+  values.push_back(one[0]);
+  return values;
+}
+
+// Bit for bit, so that a NaN equals itself.
+bool Same(const std::vector<double>& a, const std::vector<double>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+}
+
+}  // namespace
+
+SyncPowerNormImpl::SyncPowerNormImpl(std::string name, PowerNormOptions options, Reducer* group)
+    : NormImpl("syncnorm::nn::SyncPowerNorm", options.channels > 0 ? options.channels : 0,
+               options.affine),
+      core_(CreateCore(std::move(name), options, group)),
+      grad_scale_(std::make_shared<double>(1.0)) {
+  const at::TensorOptions f64(at::kDouble);
+  running_phi = register_buffer("running_phi", at::ones({1, options.channels, 1, 1}, f64));
+  ema_gz = register_buffer("ema_gz", at::zeros({1, options.channels, 1, 1}, f64));
+  iters = register_buffer("iters", at::zeros({1}, at::TensorOptions(at::kLong)));
+  Collect();
+}
+
+at::Tensor SyncPowerNormImpl::forward(const at::Tensor& x, const at::Tensor& pad_mask) {
+  CheckSupported(x, "input", layer());
+  TakeChangedBuffers();
+  core_->set_training(is_training());
+  auto call = c10::make_intrusive<PowerNormCall>(core_, PadBytes(pad_mask, x), grad_scale_);
+  return Apply(call, x, weight, bias, MemoryOrder::kContiguous);
+}
+
+void SyncPowerNormImpl::Drain() { Collect(); }
+
+void SyncPowerNormImpl::train(bool on) {
+  if (!on) Collect();
+  NormImpl::train(on);
+}
+
+void SyncPowerNormImpl::save(::torch::serialize::OutputArchive& archive) const {
+  Collect();
+  NormImpl::save(archive);
+}
+
+void SyncPowerNormImpl::Collect() const {
+  ThrowIfError(core_->Drain());
+  const auto state = core_->State();
+  ThrowIfError(state.status());
+  Write(state->at("running_phi"), running_phi);
+  Write(state->at("ema_gz"), ema_gz);
+  Write(state->at("iters"), iters);
+  // Read back: a buffer of f32 does not hold what was written.
+  written_ = Flat(running_phi, ema_gz, iters, options().channels);
+}
+
+void SyncPowerNormImpl::TakeChangedBuffers() {
+  const std::vector<double> values = Flat(running_phi, ema_gz, iters, options().channels);
+  if (Same(values, written_)) return;
+  ThrowIfError(core_->Drain());  // what is under way belongs to the state that is replaced
+  auto state = core_->State();
+  ThrowIfError(state.status());
+  const auto phi_end = values.begin() + options().channels;
+  const auto ema_end = phi_end + options().channels;
+  (*state)["running_phi"].assign(values.begin(), phi_end);
+  (*state)["ema_gz"].assign(phi_end, ema_end);
+  (*state)["iters"].assign(ema_end, values.end());
+  ThrowIfError(core_->LoadState(*state));
+  written_ = values;
+}
+
+at::ScalarType SyncPowerNormImpl::StatisticsType(at::ScalarType) const { return at::kDouble; }
+
+void SyncPowerNormImpl::pretty_print(std::ostream& stream) const {
+  const PowerNormOptions& o = options();
+  stream << "syncnorm::nn::SyncPowerNorm(" << layer() << ", " << o.channels << ", eps=" << o.eps
+         << ", alpha_fwd=" << o.alpha_fwd << ", alpha_bkw=" << o.alpha_bkw
+         << ", warmup_iters=" << o.warmup_iters << ", groups=" << o.groups << ")";
+}
+
+}  // namespace syncnorm::nn

@@ -1,0 +1,152 @@
+// Trains a small network on Fashion-MNIST in one of three ways:
+//
+//   --mode=sync    one of several workers; batch norms synchronised by syncnorm
+//   --mode=local   the same, but with PyTorch's batch norms, which see their worker's slice only
+//   --mode=whole   one process with whole batches and PyTorch's batch norms
+//
+// All start from the same parameters and see the same batches, and the
+// workers' gradients are summed exactly, so "sync" and "whole" differ by rounding
+// alone.  --compare tells how far two saved networks are apart.
+
+#include <exception>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "examples/fashion_mnist/compare.h"
+#include "examples/fashion_mnist/network.h"
+#include "examples/fashion_mnist/trainer.h"
+#include <syncnorm/group.h>
+
+ABSL_FLAG(std::string, mode, "sync", "sync, local or whole");
+ABSL_FLAG(int, rank, -1, "Rank of this worker; -1: from the environment (SYNCNORM_RANK, RANK, ...)");
+ABSL_FLAG(int, world, 0, "Number of workers; 0: from the environment");
+ABSL_FLAG(std::string, address, "", "Coordinator, host:port; empty: from the environment");
+ABSL_FLAG(std::string, data, "/usr/share/datasets/fashion-mnist", "Folder of the data set");
+ABSL_FLAG(int64_t, steps, 800, "Steps to train");
+ABSL_FLAG(int64_t, batch, 8, "Images in a global batch; a multiple of the number of workers");
+ABSL_FLAG(double, lr, 0.02, "Highest learning rate");
+ABSL_FLAG(uint64_t, seed, 1, "Of the parameters and of the batches; the same on every worker");
+ABSL_FLAG(std::string, dtype, "float32", "float32 or float64");
+ABSL_FLAG(int64_t, eval_every, 100, "Steps between evaluations; 0: at the end only");
+ABSL_FLAG(std::string, csv, "", "File for step,loss,test_accuracy (rank 0)");
+ABSL_FLAG(std::string, save, "", "File for the trained network (every rank that gives one)");
+ABSL_FLAG(std::vector<std::string>, save_at, {}, "Steps after which to save, too: FILE.stepN");
+ABSL_FLAG(int, threads, 1, "Threads of LibTorch");
+ABSL_FLAG(std::vector<std::string>, compare, {},
+          "Two saved networks: print their largest relative difference, and exit");
+
+namespace syncnorm::examples {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Group>> Connect() {
+  auto from_environment = GroupOptions::FromEnvironment();
+  GroupOptions options;
+  if (from_environment.ok()) {
+    options = *std::move(from_environment);
+  } else if (!absl::IsNotFound(from_environment.status())) {
+    return from_environment.status();
+  }
+  if (absl::GetFlag(FLAGS_rank) >= 0) options.rank = absl::GetFlag(FLAGS_rank);
+  if (absl::GetFlag(FLAGS_world) > 0) options.world_size = absl::GetFlag(FLAGS_world);
+  if (!absl::GetFlag(FLAGS_address).empty()) options.address = absl::GetFlag(FLAGS_address);
+  return Group::Connect(std::move(options));
+}
+
+absl::StatusOr<TrainerOptions> OptionsFromFlags() {
+  TrainerOptions options;
+  options.data = absl::GetFlag(FLAGS_data);
+  options.steps = absl::GetFlag(FLAGS_steps);
+  options.global_batch = absl::GetFlag(FLAGS_batch);
+  options.learning_rate = absl::GetFlag(FLAGS_lr);
+  options.seed = absl::GetFlag(FLAGS_seed);
+  options.evaluate_every = absl::GetFlag(FLAGS_eval_every);
+  options.csv = absl::GetFlag(FLAGS_csv);
+  options.save = absl::GetFlag(FLAGS_save);
+  const std::string dtype = absl::GetFlag(FLAGS_dtype);
+  if (dtype != "float32" && dtype != "float64") {
+    return absl::InvalidArgumentError(absl::StrCat("--dtype=", dtype, ": float32 or float64"));
+  }
+  options.dtype = dtype == "float64" ? torch::kDouble : torch::kFloat;
+  for (const std::string& text : absl::GetFlag(FLAGS_save_at)) {
+    int64_t step = 0;
+    if (!absl::SimpleAtoi(text, &step)) {
+      return absl::InvalidArgumentError(absl::StrCat("--save_at: ", text, " is not a step"));
+    }
+    options.save_at.insert(step);
+  }
+  return options;
+}
+
+absl::Status RunTraining() {
+  auto options = OptionsFromFlags();
+  if (!options.ok()) return options.status();
+  const std::string mode = absl::GetFlag(FLAGS_mode);
+  if (mode != "sync" && mode != "local" && mode != "whole") {
+    return absl::InvalidArgumentError(absl::StrCat("--mode=", mode, ": sync, local or whole"));
+  }
+  torch::set_num_threads(absl::GetFlag(FLAGS_threads));
+  std::unique_ptr<Group> group;  // outlives the network
+  if (mode != "whole") {
+    auto connected = Connect();
+    if (!connected.ok()) return connected.status();
+    group = *std::move(connected);
+    options->rank = group->rank();
+    options->world_size = group->world_size();
+  }
+  if (options->global_batch <= 0 || options->global_batch % options->world_size != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--batch=", options->global_batch,
+                                                   ": not a multiple of ", options->world_size));
+  }
+  torch::manual_seed(options->seed);
+  Network network(mode == "sync" ? SyncNorms(group.get()) : TorchNorms());
+  const auto result = Train(*options, network, group.get());
+  if (!result.ok()) return result.status();
+  if (options->rank == 0) {
+    std::cout << absl::StrFormat("result: loss %.6f, test accuracy %.4f, seconds %.2f\n",
+                                 result->loss, result->accuracy, result->seconds);
+  }
+  return group == nullptr ? absl::OkStatus() : group->Leave();
+}
+
+absl::Status RunCompare(const std::vector<std::string>& files) {
+  if (files.size() != 2) return absl::InvalidArgumentError("--compare takes two files");
+  Network a(TorchNorms()), b(TorchNorms());
+  torch::load(a, files[0]);
+  torch::load(b, files[1]);
+  const Difference difference = Compare(a, b);
+  std::cout << absl::StrFormat("largest relative difference %.3e in %s\n", difference.largest,
+                               difference.tensor);
+  return absl::OkStatus();
+}
+
+int Main() {
+  try {
+    const std::vector<std::string> compare = absl::GetFlag(FLAGS_compare);
+    const absl::Status status = compare.empty() ? RunTraining() : RunCompare(compare);
+    if (status.ok()) return 0;
+    std::cerr << status.ToString(absl::StatusToStringMode::kWithNoExtraData) << std::endl;
+  } catch (const std::exception& error) {  // LibTorch reports by throwing
+    std::cerr << error.what() << std::endl;
+  }
+  return 1;
+}
+
+}  // namespace
+}  // namespace syncnorm::examples
+
+int main(int argc, char** argv) {
+  absl::SetProgramUsageMessage("Trains a small network on Fashion-MNIST; see --help.");
+  absl::ParseCommandLine(argc, argv);
+  return syncnorm::examples::Main();
+}

@@ -1,0 +1,50 @@
+// Trains the example's network on one worker's slices of the global batches.
+//
+// The batches depend on the seed only, not on the number of workers: worker r
+// of W takes the r-th of W equal slices of each.  So W workers see what one
+// process would, and may be compared with it step by step.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+
+#include <torch/types.h>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "examples/fashion_mnist/network.h"
+#include <syncnorm/reducer.h>
+
+namespace syncnorm::examples {
+
+struct TrainerOptions {
+  std::string data;
+  int rank = 0;
+  int world_size = 1;
+  int64_t steps = 0;
+  int64_t global_batch = 0;  // a multiple of world_size
+  double learning_rate = 0;  // at its highest: a linear rise, then half a cosine to 0
+  uint64_t seed = 0;
+  torch::Dtype dtype = torch::kFloat;
+  int64_t evaluate_every = 0;  // steps; 0: at the end only
+  std::string csv;             // step, loss of the global batch, test accuracy; empty: none
+  std::string save;            // the network, at the end; empty: never
+  std::set<int64_t> save_at;   // and after these steps, at StepPath(save, step)
+};
+
+struct TrainerResult {
+  double loss = 0;      // mean over the last tenth of the steps
+  double accuracy = 0;  // of all test images
+  double seconds = 0;   // of the steps, without reading data and evaluating
+};
+
+// "net.pt", 10 -> "net.step10.pt".
+std::string StepPath(const std::string& path, int64_t step);
+
+// `group`: null for one process with whole batches.  Rank 0 evaluates, writes the CSV file and
+// prints progress; every rank saves (StepPath gets a rank only from the caller's `save`).
+absl::StatusOr<TrainerResult> Train(const TrainerOptions& options, Network network,
+                                    Reducer* group);
+
+}  // namespace syncnorm::examples
