@@ -59,7 +59,8 @@ class Kernels {
  public:
   virtual ~Kernels() = default;
 
-  // "scalar", or the instruction set that cpu/ chose ("avx3", "avx2", ...).
+  // "scalar", or the instruction set that cpu/ chose ("avx3", "avx2", ...;
+  // "one_lane" where the machine has none of those it was compiled for).
   virtual std::string_view name() const = 0;
 
   // ---- Batch norm ----------------------------------------------------------

@@ -32,6 +32,7 @@ std::string_view TargetName() {
       const int64_t target = rest & ~(rest - 1);
       all[target] = absl::AsciiStrToLower(hwy::TargetName(target));
     }
+    all[HWY_SCALAR] = "one_lane";  // Highway's "scalar"; here that is the definition
     return all;
   }();
   return names.at(HWY_DYNAMIC_DISPATCH(Target)());
