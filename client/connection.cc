@@ -1,0 +1,320 @@
+#include "client/connection.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace syncnorm {
+namespace {
+
+// Often enough for gRPC's keepalive (asks after 10 s, gives up after 5 s), rare enough to cost
+// nothing: one wake-up a second.
+constexpr absl::Duration kIdleLook = absl::Seconds(1);
+
+}  // namespace
+
+// One submitted round.  Its fields are guarded by the connection's mutex.
+class Connection::Round final : public MomentsFuture::State {
+ public:
+  // `connection` is kept alive for as long as a future refers to it; null when none will.
+  explicit Round(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {}
+
+  bool Ready() override {
+    if (connection_->fork_guard_.Forked()) return true;
+    absl::MutexLock lock(&connection_->mutex_);
+    return done_;
+  }
+
+  absl::StatusOr<Moments> Take() override {
+    if (absl::Status s = connection_->fork_guard_.Check(); !s.ok()) return s;
+    absl::MutexLock lock(&connection_->mutex_);
+    connection_->Await([this] { return done_; }, absl::InfiniteFuture(), {});
+    return std::move(result_);
+  }
+
+  void End(absl::StatusOr<Moments> result) {
+    result_ = std::move(result);
+    done_ = true;
+  }
+  bool done() const { return done_; }
+  bool asynchronous() const { return connection_ != nullptr; }
+  absl::StatusOr<Moments>& result() { return result_; }
+
+ private:
+  const std::shared_ptr<Connection> connection_;
+  bool done_ = false;
+  absl::StatusOr<Moments> result_;
+};
+
+Connection::Connection(std::unique_ptr<Session> session, std::unique_ptr<Transport> transport,
+                       Clock* clock)
+    : clock_(clock),
+      transport_(std::move(transport)),
+      session_(std::move(session)),
+      fixed_(session_.get()) {}
+
+Connection::~Connection() { SYNCNORM_CHECK(!background_.joinable()); }
+
+void Connection::Start() {
+  background_ = std::thread([this] { Background(); });
+}
+
+void Connection::Send(Outgoing outgoing, Actions* actions) {
+  if (writing_) {
+    outbox_.push_back(std::move(outgoing));
+  } else {
+    writing_ = true;
+    actions->write = true;
+    actions->last = outgoing.last;
+    actions->bytes = std::move(outgoing.bytes);
+  }
+  if (!reading_) {
+    reading_ = true;
+    actions->read = true;
+  }
+}
+
+std::shared_ptr<Connection::Round> Connection::Submit(const ReduceKey& key, const Moments& moments,
+                                                      bool asynchronous, Actions* actions) {
+  auto round = std::make_shared<Round>(asynchronous ? shared_from_this() : nullptr);
+  if (leaving_ != Leaving::kNo && session_->phase() == Session::Phase::kJoined) {
+    round->End(absl::FailedPreconditionError("layer " + key.layer + ": " + session_->Where() +
+                                             " is leaving"));
+    return round;
+  }
+  Outgoing outgoing;
+  const absl::StatusOr<uint64_t> number =
+      session_->Submit(key, moments, clock_->Now(), &outgoing.bytes);
+  if (!number.ok()) {
+    round->End(number.status());
+    return round;
+  }
+  rounds_.emplace(*number, round);
+  asynchronous_ += asynchronous ? 1 : 0;
+  Send(std::move(outgoing), actions);
+  return round;
+}
+
+MomentsFuture Connection::Reduce(const ReduceKey& key, const Moments& moments) {
+  Actions actions;
+  std::shared_ptr<Round> round;
+  {
+    absl::MutexLock lock(&mutex_);
+    round = Submit(key, moments, /*asynchronous=*/true, &actions);
+    if (!round->done() && !leading_) background_wake_.Signal();
+  }
+  Perform(&actions);
+  return MomentsFuture(std::move(round));
+}
+
+absl::StatusOr<Moments> Connection::ReduceNow(const ReduceKey& key, const Moments& moments) {
+  Actions actions;
+  absl::MutexLock lock(&mutex_);
+  const std::shared_ptr<Round> round = Submit(key, moments, /*asynchronous=*/false, &actions);
+  Await([&round] { return round->done(); }, absl::InfiniteFuture(), std::move(actions));
+  return std::move(round->result());
+}
+
+void Connection::Perform(Actions* actions) {
+  if (actions->write) transport_->Write(std::move(actions->bytes), actions->last);
+  if (actions->read) transport_->Read();
+  if (actions->cancel) transport_->Cancel();
+  *actions = Actions();
+}
+
+void Connection::Await(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions) {
+  if (leading_ && actions.any()) {
+    mutex_.Unlock();
+    Perform(&actions);
+    mutex_.Lock();
+  }
+  while (!done() || actions.any()) {
+    if (!leading_) {
+      Lead(done, deadline, std::exchange(actions, {}));
+      if (!done() && clock_->Now() >= deadline) return;
+      continue;
+    }
+    Waiter self(done);
+    followers_.push_back(&self);
+    while (!done() && leading_) self.wake.Wait(&mutex_);
+    followers_.erase(std::find(followers_.begin(), followers_.end(), &self));
+  }
+}
+
+void Connection::Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions) {
+  leading_ = true;
+  bool expired = false;
+  for (;;) {
+    const bool finished = expired || done();
+    if (finished && !actions.any()) break;
+    const absl::Time until = std::min(deadline, session_->deadline());
+    auto event = Transport::Event::kNothing;
+    absl::Status decoded;
+    mutex_.Unlock();
+    Perform(&actions);
+    if (!finished) {
+      event = transport_->Next(until);
+      if (event == Transport::Event::kMessage) {
+        decoded = decoder_.Decode(transport_->message(), &incoming_);
+      }
+    }
+    const absl::Time now = clock_->Now();
+    mutex_.Lock();
+    if (finished) break;
+    Handle(event, decoded, now, &actions);
+    expired = event == Transport::Event::kNothing && now >= deadline;
+  }
+  leading_ = false;
+  if (Waiter* const next = FirstWaiting()) {
+    next->wake.Signal();
+  } else if (asynchronous_ > 0) {
+    background_wake_.Signal();
+  }
+}
+
+void Connection::Handle(Transport::Event event, const absl::Status& decoded, absl::Time now,
+                        Actions* actions) {
+  switch (event) {
+    case Transport::Event::kNothing:
+      session_->Advance(now, &completions_);
+      break;
+    case Transport::Event::kWritten:
+      if (outbox_.empty()) {
+        writing_ = false;
+      } else {
+        actions->write = true;
+        actions->last = outbox_.front().last;
+        actions->bytes = std::move(outbox_.front().bytes);
+        outbox_.pop_front();
+      }
+      break;
+    case Transport::Event::kMessage:
+      if (decoded.ok()) {
+        session_->Receive(&incoming_, now, &completions_);
+      } else {
+        session_->Garbled(decoded, &completions_);
+      }
+      reading_ = session_->pending() > 0 || session_->phase() == Session::Phase::kLeft;
+      actions->read = reading_;
+      break;
+    case Transport::Event::kClosed:
+      closed_ = true;
+      session_->Closed(transport_->status(), &completions_);
+      outbox_.clear();
+      WakeDone();
+      break;
+  }
+  // The coordinator is told by the end of the stream, so that it can tell the others.
+  if (session_->phase() == Session::Phase::kFailed && !cancelled_) {
+    cancelled_ = true;
+    outbox_.clear();
+    actions->write = false;
+    actions->cancel = true;
+  }
+  if (!completions_.empty()) Deliver();
+}
+
+void Connection::Deliver() {
+  for (Session::Completion& completion : completions_) {
+    const auto found = rounds_.find(completion.round);
+    SYNCNORM_CHECK(found != rounds_.end());
+    asynchronous_ -= found->second->asynchronous() ? 1 : 0;
+    found->second->End(std::move(completion.result));
+    rounds_.erase(found);
+  }
+  completions_.clear();
+  WakeDone();
+}
+
+void Connection::WakeDone() {
+  for (Waiter* const waiter : followers_) {
+    if (waiter->done()) waiter->wake.Signal();
+  }
+}
+
+Connection::Waiter* Connection::FirstWaiting() {
+  for (Waiter* const waiter : followers_) {
+    if (!waiter->done()) return waiter;
+  }
+  return nullptr;
+}
+
+void Connection::Background() {
+  absl::MutexLock lock(&mutex_);
+  while (!stopping_) {
+    if (asynchronous_ > 0 && !leading_ && FirstWaiting() == nullptr) {
+      const auto give_way = [this] {
+        mutex_.AssertHeld();
+        return asynchronous_ == 0 || FirstWaiting() != nullptr;
+      };
+      Lead(give_way, absl::InfiniteFuture(), {});
+      continue;
+    }
+    const bool idle = background_wake_.WaitWithTimeout(&mutex_, kIdleLook);
+    const bool watched = session_->phase() == Session::Phase::kJoined && !leading_ &&
+                         leaving_ == Leaving::kNo && rounds_.empty() && !stopping_;
+    if (!idle || !watched) continue;
+    Actions actions;
+    actions.read = !reading_;
+    reading_ = true;
+    // Looks once: the deadline has passed already.
+    Lead([] { return false; }, clock_->Now(), std::move(actions));
+  }
+}
+
+absl::Status Connection::Leave() {
+  absl::MutexLock lock(&mutex_);
+  if (leaving_ != Leaving::kNo) {
+    mutex_.Await(absl::Condition(
+        +[](Connection* self) {
+          self->mutex_.AssertHeld();
+          return self->leaving_ == Leaving::kDone;
+        },
+        this));
+    return left_;
+  }
+  leaving_ = Leaving::kUnderWay;
+  const auto nothing_pending = [this] {
+    mutex_.AssertHeld();
+    return rounds_.empty();
+  };
+  Await(nothing_pending, absl::InfiniteFuture(), {});
+  left_ = EndStream();
+  leaving_ = Leaving::kDone;
+  return left_;
+}
+
+absl::Status Connection::EndStream() {
+  if (session_->phase() == Session::Phase::kFailed) return session_->failure();
+  Actions actions;
+  Send({session_->Leave("leave"), /*last=*/true}, &actions);
+  const auto ended = [this] {
+    mutex_.AssertHeld();
+    return closed_;
+  };
+  Await(ended, clock_->Now() + kLeaveTimeout, std::move(actions));
+  if (closed_) return absl::OkStatus();
+  return absl::DeadlineExceededError(session_->Where() +
+                                     " left, but the coordinator did not end the stream within " +
+                                     absl::FormatDuration(kLeaveTimeout));
+}
+
+void Connection::Shutdown() {
+  static_cast<void>(Leave());
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    background_wake_.Signal();
+    mutex_.Await(absl::Condition(
+        +[](Connection* self) {
+          self->mutex_.AssertHeld();
+          return !self->leading_;
+        },
+        this));
+  }
+  background_.join();
+  transport_.reset();
+}
+
+}  // namespace syncnorm

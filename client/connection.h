@@ -1,0 +1,154 @@
+// Connection: a joined session over a transport, shared by the threads of a
+// process.  The shell around Session: locks, waiting and time.
+//
+// Who takes answers from the network.  The leader: one thread at a time, the one inside
+// Transport::Next.  A thread that waits for a result becomes the leader if
+// nobody is, so the answer is read by the thread that needs it.  The others wait as
+// followers, are woken when their round ends, and one of them takes over when the
+// leader has what it wanted.
+//
+//   ReduceNow   submits, writes and leads on the calling thread: no other thread is
+//               woken, two system calls to send and receive, one to wait.
+//   Reduce      writes on the calling thread; the background thread leads while such rounds are
+//               under way, unless a waiting thread does, and gives way to one at
+//               the next event.
+//
+// The background thread also looks at the network once a second when nothing is
+// under way, so that keepalive is answered and the loss of the coordinator is seen.
+//
+// Reading.  A Read is posted after a Write, never before: gRPC then sends the
+// flow-control update along with the Write instead of in a packet of its own.
+// For the same reason none is posted between rounds, except by that look.
+//
+// Thread-safety: thread-safe.  The mutex is held across no transport call.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "client/fork_guard.h"
+#include "client/session.h"
+#include "client/transport.h"
+#include "proto/clock.h"
+#include <syncnorm/reducer.h>
+
+namespace syncnorm {
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  // How long Leave waits for the coordinator to end the stream, after
+  // everything submitted was answered.
+  static constexpr absl::Duration kLeaveTimeout = absl::Seconds(1);
+
+  // `session` has joined over `transport`, on which nothing is outstanding.
+  Connection(std::unique_ptr<Session> session, std::unique_ptr<Transport> transport, Clock* clock);
+  // Shutdown was called, or this is a child of a fork (then leak it instead).
+  ~Connection();
+
+  // Starts the background thread.
+  void Start();
+
+  MomentsFuture Reduce(const ReduceKey& key, const Moments& moments);
+  absl::StatusOr<Moments> ReduceNow(const ReduceKey& key, const Moments& moments);
+
+  // Waits for what is pending, says Leave and waits for the end of the stream.
+  //   OK; the membership's failure, if it had failed before;
+  //   kDeadlineExceeded  the coordinator did not end the stream within kLeaveTimeout.
+  absl::Status Leave();
+  // Leave, then stops everything.  No other call may be under way, except waits for futures.
+  void Shutdown();
+
+  // Neither needs the lock: fixed since the join.
+  const Session& session() const { return *fixed_; }
+  const ForkGuard& fork_guard() const { return fork_guard_; }
+
+ private:
+  class Round;  // the state of a future
+  // What is to be done on the transport once the mutex is released.
+  struct Actions {
+    bool write = false;
+    bool last = false;
+    bool read = false;
+    bool cancel = false;
+    std::string bytes;
+
+    bool any() const { return write || read || cancel; }
+  };
+  struct Outgoing {
+    std::string bytes;
+    bool last = false;
+  };
+  struct Waiter {
+    explicit Waiter(absl::FunctionRef<bool()> until) : done(until) {}
+    absl::FunctionRef<bool()> done;
+    absl::CondVar wake;
+  };
+
+  // Submits, and says what to do on the transport.  On failure the round has ended.
+  std::shared_ptr<Round> Submit(const ReduceKey& key, const Moments& moments, bool asynchronous,
+                                Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Send(Outgoing outgoing, Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Perform(Actions* actions) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Blocks until done() (looked at under the mutex), as leader or follower, or until `deadline`
+  // as leader.  Performs `actions` first.
+  void Await(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes in one event; `decoded` tells whether incoming_ holds a message.
+  void Handle(Transport::Event event, const absl::Status& decoded, absl::Time now,
+              Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends the rounds in completions_ and wakes whoever has what it waits for.
+  void Deliver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WakeDone() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The first follower that still waits, or null.
+  Waiter* FirstWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status EndStream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Background() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  Clock* const clock_;
+  const ForkGuard fork_guard_;
+  std::unique_ptr<Transport> transport_;  // gone after Shutdown
+
+  absl::Mutex mutex_;
+  const std::unique_ptr<Session> session_ ABSL_PT_GUARDED_BY(mutex_);
+  const Session* const fixed_;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<Round>> rounds_ ABSL_GUARDED_BY(mutex_);
+  int64_t asynchronous_ ABSL_GUARDED_BY(mutex_) = 0;  // of rounds_
+  std::vector<Session::Completion> completions_ ABSL_GUARDED_BY(mutex_);
+
+  std::deque<Outgoing> outbox_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+
+  bool leading_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<Waiter*> followers_ ABSL_GUARDED_BY(mutex_);
+
+  enum class Leaving : uint8_t { kNo, kUnderWay, kDone };
+  Leaving leaving_ ABSL_GUARDED_BY(mutex_) = Leaving::kNo;
+  absl::Status left_ ABSL_GUARDED_BY(mutex_);
+
+  // The leader's own.
+  wire::Codec decoder_;
+  wire::CoordinatorMessage incoming_;
+
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::CondVar background_wake_;
+  std::thread background_;
+};
+
+}  // namespace syncnorm

@@ -1,0 +1,114 @@
+#include "client/join.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace syncnorm {
+namespace {
+
+// How one try ended that did not lead to a membership.  A Read is outstanding
+// then, unless the stream is closed.
+struct Attempt {
+  absl::Status status;
+  bool reached = false;    // the Join went out: somebody listens
+  bool timed_out = false;  // otherwise: `status` says why
+  bool closed = false;     // the stream has ended by itself
+};
+
+// One try: the joined session, or null and `attempt`.
+std::unique_ptr<Session> TryOnce(const std::string& address, const wire::Join& join,
+                                 absl::Time deadline, Clock* clock, Transport* transport,
+                                 Attempt* attempt) {
+  auto session = std::make_unique<Session>(address, join);
+  wire::Codec codec;
+  wire::CoordinatorMessage message;
+  std::vector<Session::Completion> none;  // no round exists yet
+  transport->Open();
+  transport->Write(session->Start(), /*last=*/false);
+  transport->Read();
+  while (!attempt->reached || session->phase() == Session::Phase::kJoining) {
+    switch (transport->Next(deadline)) {
+      case Transport::Event::kNothing:
+        attempt->timed_out = true;
+        return nullptr;
+      case Transport::Event::kWritten:
+        attempt->reached = true;
+        break;
+      case Transport::Event::kMessage: {
+        const absl::Status decoded = codec.Decode(transport->message(), &message);
+        if (decoded.ok()) {
+          session->Receive(&message, clock->Now(), &none);
+        } else {
+          session->Garbled(decoded, &none);
+        }
+        if (session->phase() != Session::Phase::kJoined) transport->Read();
+        break;
+      }
+      case Transport::Event::kClosed:
+        attempt->closed = true;
+        session->Closed(transport->status(), &none);
+        attempt->status = session->failure();
+        return nullptr;
+    }
+  }
+  if (session->phase() == Session::Phase::kJoined) return session;
+  attempt->status = session->failure();
+  return nullptr;
+}
+
+void Close(Transport* transport) {
+  transport->Cancel();
+  while (transport->Next(absl::InfiniteFuture()) != Transport::Event::kClosed) {
+  }
+}
+
+// 50 ms doubling to 1 s, as the transport's own; spread by rank, so that a
+// thousand workers do not come back in one instant.
+absl::Duration Backoff(int attempts, uint32_t rank) {
+  const absl::Duration doubled = absl::Milliseconds(50) * (1 << std::min(attempts - 1, 5));
+  return std::min(doubled, absl::Seconds(1)) * (0.75 + 0.5 * (rank % 16) / 16);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
+                                                   const wire::Join& join, Clock* clock,
+                                                   Transport* transport) {
+  const absl::Time began = clock->Now();
+  const absl::Time give_up = began + join.join_timeout;
+  const std::string who =
+      absl::StrCat("rank ", join.rank, " of group ", join.group, " at ", address);
+  std::string last_error = "no connection yet";
+  for (int attempts = 1;; ++attempts) {
+    // The coordinator counts from the join it sees; the caller from when it called.
+    wire::Join attempted = join;
+    attempted.join_timeout = std::max(give_up - clock->Now(), absl::Milliseconds(1));
+    Attempt attempt;
+    std::unique_ptr<Session> session = TryOnce(
+        address, attempted, give_up + Session::kAnswerSlack, clock, transport, &attempt);
+    if (session != nullptr) return session;
+    if (!attempt.closed) Close(transport);
+    const absl::Time now = clock->Now();
+    if (attempt.timed_out && attempt.reached) {
+      return absl::DeadlineExceededError(absl::StrCat(
+          "no answer from the coordinator to the join of ", who, " for ",
+          absl::FormatDuration(now - began), "; are all ", join.world_size, " members there?"));
+    }
+    if (!attempt.timed_out) {
+      if (!absl::IsUnavailable(attempt.status)) return attempt.status;
+      const absl::Status& why = attempt.closed ? transport->status() : attempt.status;
+      last_error = std::string(why.message().data(), why.message().size());
+    }
+    if (attempt.timed_out || now >= give_up) {
+      return absl::UnavailableError(absl::StrCat("nothing answered the join of ", who, " for ",
+                                                 absl::FormatDuration(now - began), " (", attempts,
+                                                 " attempts); last error: ", last_error));
+    }
+    transport->AwaitRetry(std::min(now + Backoff(attempts, join.rank), give_up));
+  }
+}
+
+}  // namespace syncnorm

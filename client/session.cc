@@ -1,0 +1,332 @@
+#include "client/session.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "kernels/check.h"
+
+namespace syncnorm {
+namespace {
+
+absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
+
+template <typename... Parts>
+absl::Status Invalid(const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
+}
+
+std::string Shape(MomentKind kind, Precision precision, int64_t rows, int64_t channels) {
+  return absl::StrCat(View(Name(kind)), " ", View(Name(precision)), " rows=", rows,
+                      " channels=", channels);
+}
+
+// A decoder refuses these (proto/codec.h), and with them the whole stream.
+absl::Status CheckMeanM2(const Moments& m) {
+  if (m.rows != 2) return Invalid("mean_m2 with rows=", m.rows, ", expected 2 (mean, M2)");
+  if (m.count == 0) {
+    for (size_t i = 0; i < m.values.size(); ++i) {
+      if (!(m.values[i] == 0)) {
+        return Invalid("mean_m2 with count 0 but value ", m.values[i], " at row ", i / m.channels,
+                       " channel ", i % m.channels, ", expected 0");
+      }
+    }
+    return absl::OkStatus();
+  }
+  for (int64_t c = 0; c < m.channels; ++c) {
+    if (m.values[m.channels + c] < 0) {
+      return Invalid("M2 is ", m.values[m.channels + c], " at channel ", c,
+                     ", a sum of squares is never negative");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMoments(const Moments& m) {
+  constexpr int64_t kMax = std::numeric_limits<uint32_t>::max();  // of the wire's fields
+  if (m.kind != MomentKind::kMeanM2 && m.kind != MomentKind::kSums) {
+    return Invalid("kind is ", static_cast<int>(m.kind), ", expected 1 (mean_m2) or 2 (sums)");
+  }
+  if (m.precision != Precision::kF32 && m.precision != Precision::kF64) {
+    return Invalid("precision is ", static_cast<int>(m.precision), ", expected 1 (f32) or 2 (f64)");
+  }
+  if (m.channels < 1 || m.channels > kMax) {
+    return Invalid("channels is ", m.channels, ", expected 1 to ", kMax);
+  }
+  if (m.rows < 1 || m.rows > kMax) return Invalid("rows is ", m.rows, ", expected 1 to ", kMax);
+  // Both have 32 bits, so the product fits 64.
+  const uint64_t values = static_cast<uint64_t>(m.rows) * static_cast<uint64_t>(m.channels);
+  if (m.values.size() != values) {
+    return Invalid("rows=", m.rows, " channels=", m.channels, " needs ", values, " values, got ",
+                   m.values.size());
+  }
+  return m.kind == MomentKind::kMeanM2 ? CheckMeanM2(m) : absl::OkStatus();
+}
+
+// What the stream's own status says of the coordinator.  Codes that gRPC itself gives to
+// a broken connection all mean the same to a caller.
+absl::StatusCode CodeOfClosed(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kOk:
+    case absl::StatusCode::kCancelled:
+    case absl::StatusCode::kUnknown:
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kDataLoss:
+      return absl::StatusCode::kUnavailable;
+    default:
+      return code;
+  }
+}
+
+}  // namespace
+
+Session::Session(std::string address, wire::Join join)
+    : address_(std::move(address)), join_(std::move(join)) {}
+
+std::string Session::Where() const {
+  const std::string epoch = joined_.epoch == 0 ? "" : absl::StrCat(" (epoch ", joined_.epoch, ")");
+  return absl::StrCat("rank ", join_.rank, " of group ", join_.group, epoch, " at ", address_);
+}
+
+absl::Status Session::Local(absl::StatusCode code, std::string text, const RoundKey& key) const {
+  Failure failure;
+  failure.code = code;
+  failure.key = key;
+  failure.key.epoch = joined_.epoch;
+  failure.text = std::move(text);
+  failure.group = join_.group;
+  return ToStatus(failure);
+}
+
+std::string Session::Start() { return codec_.Encode(join_); }
+
+absl::Status Session::CheckOutgoing(const ReduceKey& key, const Moments& moments) const {
+  absl::Status bad = CheckMoments(moments);
+  if (key.layer.empty()) bad = Invalid("the layer's name is empty");
+  if (bad.ok() && (key.direction < Direction::kForward || key.direction > Direction::kNone)) {
+    bad = Invalid("direction is ", static_cast<int>(key.direction), ", expected 1 to 3");
+  }
+  if (bad.ok() && key.dtype && (*key.dtype < DType::kF32 || *key.dtype > DType::kBF16)) {
+    bad = Invalid("dtype is ", static_cast<int>(*key.dtype), ", expected 1 to 4");
+  }
+  const wire::Limits& limits = joined_.limits;
+  if (bad.ok() && key.layer.size() > limits.max_layer_name_bytes) {
+    bad = absl::ResourceExhaustedError(absl::StrCat("the layer's name has ", key.layer.size(),
+                                                    " bytes, the coordinator takes ",
+                                                    limits.max_layer_name_bytes));
+  }
+  if (bad.ok() && moments.values.size() > limits.max_values) {
+    bad = absl::ResourceExhaustedError(
+        absl::StrCat("rows=", moments.rows, " channels=", moments.channels, " are ",
+                     moments.values.size(), " values, the coordinator takes ", limits.max_values));
+  }
+  if (bad.ok()) return bad;
+  RoundKey named;
+  named.layer = key.layer;
+  named.direction = key.direction;
+  named.step = key.step;
+  return Local(bad.code(),
+               absl::StrCat("layer ", key.layer, " (", View(Name(key.direction)), ", step ",
+                            key.step, "), ", Where(), ": ", bad.message()),
+               named);
+}
+
+absl::StatusOr<uint64_t> Session::Submit(const ReduceKey& key, const Moments& moments,
+                                         absl::Time now, std::string* bytes) {
+  if (phase_ == Phase::kFailed) return failure_;
+  if (phase_ == Phase::kLeft) {
+    return Local(absl::StatusCode::kFailedPrecondition,
+                 absl::StrCat("layer ", key.layer, ": ", Where(), " has left"), RoundKey());
+  }
+  SYNCNORM_CHECK(phase_ == Phase::kJoined);
+  if (absl::Status s = CheckOutgoing(key, moments); !s.ok()) return s;
+
+  outgoing_.key.epoch = joined_.epoch;
+  outgoing_.key.round = first_pending_ + pending_.size();
+  outgoing_.key.layer = key.layer;
+  outgoing_.key.direction = key.direction;
+  outgoing_.key.step = key.step;
+  outgoing_.dtype = key.dtype;
+  outgoing_.moments = moments;
+  *bytes = codec_.Encode(outgoing_);
+  const uint64_t most = joined_.limits.max_message_bytes;
+  if (most != 0 && bytes->size() > most) {
+    return Local(absl::StatusCode::kResourceExhausted,
+                 absl::StrCat("layer ", key.layer, ", ", Where(), ": a message of ", bytes->size(),
+                              " bytes, the coordinator takes ", most),
+                 RoundKey());
+  }
+
+  Pending& pending = pending_.emplace_back();
+  pending.key = outgoing_.key;
+  pending.kind = moments.kind;
+  pending.precision = moments.precision;
+  pending.rows = moments.rows;
+  pending.channels = moments.channels;
+  pending.submitted = now;
+  ++unanswered_;
+  return pending.key.round;
+}
+
+void Session::Receive(wire::CoordinatorMessage* message, absl::Time now,
+                      std::vector<Completion>* done) {
+  if (phase_ == Phase::kFailed || phase_ == Phase::kLeft) return;
+  switch (message->kind) {
+    case wire::CoordinatorMessage::Kind::kResult:
+      OnResult(&message->result, done);
+      break;
+    case wire::CoordinatorMessage::Kind::kFailure:
+      OnFailure(message->failure, done);
+      break;
+    case wire::CoordinatorMessage::Kind::kJoined:
+      OnJoined(&message->joined, done);
+      break;
+    case wire::CoordinatorMessage::Kind::kDraining:
+      draining_ = std::move(message->draining.text);
+      if (draining_.empty()) draining_ = "no reason given";
+      break;
+  }
+  Advance(now, done);
+}
+
+void Session::OnJoined(wire::Joined* joined, std::vector<Completion>* done) {
+  if (phase_ != Phase::kJoining) {
+    Garbled(absl::InvalidArgumentError("a second Joined"), done);
+    return;
+  }
+  if (joined->protocol_major != wire::kProtocolMajor) {
+    Fail(Local(absl::StatusCode::kUnimplemented,
+               absl::StrCat("the coordinator speaks protocol ", joined->protocol_major, ".",
+                            joined->protocol_minor, ", ", Where(), " speaks ",
+                            wire::kProtocolMajor, ".", wire::kProtocolMinor),
+               RoundKey()),
+         done);
+    return;
+  }
+  if (joined->world_size != join_.world_size) {
+    Garbled(Invalid("joined a world of ", joined->world_size, ", asked for one of ",
+                    join_.world_size),
+            done);
+    return;
+  }
+  joined_ = std::move(*joined);
+  if (joined_.round_timeout <= absl::ZeroDuration()) joined_.round_timeout = join_.round_timeout;
+  phase_ = Phase::kJoined;
+}
+
+Session::Pending* Session::Find(const RoundKey& key) {
+  if (key.epoch != joined_.epoch || key.round < first_pending_) return nullptr;
+  const uint64_t index = key.round - first_pending_;
+  if (index >= pending_.size() || pending_[index].answered) return nullptr;
+  return &pending_[index];
+}
+
+void Session::OnResult(wire::Result* result, std::vector<Completion>* done) {
+  Pending* const pending = Find(result->key);
+  if (pending == nullptr || !(pending->key == result->key)) {
+    Garbled(Invalid("a result for ", Describe(result->key), " of epoch ", result->key.epoch,
+                    ", which was not asked for or already answered"),
+            done);
+    return;
+  }
+  const Moments& m = result->moments;
+  if (m.kind != pending->kind || m.precision != pending->precision || m.rows != pending->rows ||
+      m.channels != pending->channels) {
+    Garbled(Invalid("a result for ", Describe(result->key), " of shape ",
+                    Shape(m.kind, m.precision, m.rows, m.channels), ", submitted was ",
+                    Shape(pending->kind, pending->precision, pending->rows, pending->channels)),
+            done);
+    return;
+  }
+  Answer(pending, std::move(result->moments), done);
+}
+
+void Session::OnFailure(const Failure& failure, std::vector<Completion>* done) {
+  if (failure.key.round == 0) {
+    Fail(ToStatus(failure), done);
+    return;
+  }
+  // Members may have disagreed on the layer, so its name is not held against
+  // what was submitted.
+  Pending* const pending = Find(failure.key);
+  if (pending == nullptr) {
+    Garbled(Invalid("a failure of ", Describe(failure.key), " of epoch ", failure.key.epoch,
+                    ", which was not asked for or already answered: ", failure.text),
+            done);
+    return;
+  }
+  Answer(pending, ToStatus(failure), done);
+}
+
+void Session::Answer(Pending* pending, absl::StatusOr<Moments> result,
+                     std::vector<Completion>* done) {
+  done->push_back({pending->key.round, std::move(result)});
+  pending->answered = true;
+  --unanswered_;
+  while (!pending_.empty() && pending_.front().answered) {
+    pending_.pop_front();
+    ++first_pending_;
+  }
+}
+
+void Session::Fail(absl::Status why, std::vector<Completion>* done) {
+  if (phase_ == Phase::kFailed) return;
+  phase_ = Phase::kFailed;
+  failure_ = std::move(why);
+  for (const Pending& pending : pending_) {
+    if (!pending.answered) done->push_back({pending.key.round, failure_});
+  }
+  first_pending_ += pending_.size();
+  pending_.clear();
+  unanswered_ = 0;
+}
+
+void Session::Garbled(const absl::Status& why, std::vector<Completion>* done) {
+  Fail(Local(absl::StatusCode::kInternal,
+             absl::StrCat("the coordinator broke the protocol towards ", Where(), ": ",
+                          why.message()),
+             RoundKey()),
+       done);
+}
+
+void Session::Closed(const absl::Status& why, std::vector<Completion>* done) {
+  if (phase_ == Phase::kFailed || phase_ == Phase::kLeft) return;
+  const std::string reason =
+      why.ok() ? "it ended the stream" : std::string(why.message().data(), why.message().size());
+  const std::string drained =
+      draining_.empty() ? "" : absl::StrCat(" (it was going down: ", draining_, ")");
+  const char* const what =
+      phase_ == Phase::kJoining ? "no answer to the join of " : "lost the coordinator of ";
+  Fail(Local(CodeOfClosed(why.code()), absl::StrCat(what, Where(), ": ", reason, drained),
+             RoundKey()),
+       done);
+}
+
+absl::Time Session::deadline() const {
+  if (pending_.empty()) return absl::InfiniteFuture();
+  return pending_.front().submitted + joined_.round_timeout + kAnswerSlack;
+}
+
+void Session::Advance(absl::Time now, std::vector<Completion>* done) {
+  if (pending_.empty() || now < deadline()) return;
+  const Pending& first = pending_.front();
+  Fail(Local(absl::StatusCode::kDeadlineExceeded,
+             absl::StrCat("no answer from the coordinator to ", Describe(first.key), " of ",
+                          Where(), " for ", absl::FormatDuration(now - first.submitted),
+                          " (round timeout ", absl::FormatDuration(joined_.round_timeout), ", ",
+                          unanswered_, " rounds under way); connect again"),
+             first.key),
+       done);
+}
+
+std::string Session::Leave(std::string_view reason) {
+  SYNCNORM_CHECK(phase_ == Phase::kJoined && pending_.empty());
+  phase_ = Phase::kLeft;
+  wire::Leave leave;
+  leave.reason = std::string(reason);
+  return codec_.Encode(leave);
+}
+
+}  // namespace syncnorm
