@@ -20,16 +20,13 @@ using kernels::Slab;
 using norms::At;
 using norms::Backend;
 using norms::CheckLike;
+using norms::DataOrNull;
 using norms::GridOf;
 using norms::InverseRoots;
 using norms::Means;
 using norms::PrecisionOf;
 using norms::ValidPositions;
 using norms::ValuesOr;
-
-const uint8_t* DataOrNull(const std::vector<uint8_t>& valid) {
-  return valid.empty() ? nullptr : valid.data();
-}
 
 uint64_t LocalCount(const Grid& grid, const std::vector<uint8_t>& valid) {
   return static_cast<uint64_t>(valid.empty() ? grid.positions()
@@ -131,8 +128,10 @@ absl::Status SyncBatchNorm::Backward(const Context& context, const ConstTensor& 
   if (dx == nullptr) return absl::OkStatus();
 
   // 3. The group's sums, and dx = a * dy + b * (x - mean) + d.
+  //    Of one value y = bias, whatever it is: dx is exactly 0, not a rounding of it.
+  const bool constant = context.batch_statistics && context.count == 1;
   std::vector<double> a = ValuesOr(weight_, channels, 1), b(channels), d(channels);
-  for (int64_t c = 0; c < channels; ++c) a[c] *= context.invstd[c];
+  for (int64_t c = 0; c < channels; ++c) a[c] *= constant ? 0 : context.invstd[c];
   if (context.batch_statistics) {
     const absl::StatusOr<Moments> global =
         context.synchronised

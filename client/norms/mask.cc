@@ -68,7 +68,7 @@ absl::StatusOr<std::vector<uint8_t>> ValidPositions(const PositionMask* mask,
 
 absl::StatusOr<std::vector<uint8_t>> ValidTokens(const uint8_t* pad_mask, int64_t times,
                                                  int64_t samples) {
-  if (pad_mask == nullptr) return std::vector<uint8_t>();
+  if (pad_mask == nullptr || times == 0 || samples == 0) return std::vector<uint8_t>();
   std::vector<uint8_t> valid(static_cast<size_t>(times * samples));
   for (int64_t b = 0; b < samples; ++b) {
     for (int64_t t = 0; t < times; ++t) {

@@ -15,6 +15,11 @@
 
 namespace syncnorm::norms {
 
+// As the kernels want it.
+inline const uint8_t* DataOrNull(const std::vector<uint8_t>& valid) {
+  return valid.empty() ? nullptr : valid.data();
+}
+
 // `mask` may be null (everything counts).  `shape` is (N, C, S...), of `positions`.
 absl::StatusOr<std::vector<uint8_t>> ValidPositions(const PositionMask* mask,
                                                     absl::Span<const int64_t> shape,

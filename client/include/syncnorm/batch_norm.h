@@ -9,7 +9,7 @@
 //   * An empty local batch takes part with a count of 0.
 //   * Global count 0: the output is empty (or all masked), no running statistic
 //     moves, num_batches_tracked neither.
-//   * Global count 1: the variance is 0, y = bias; running_mean moves,
+//   * Global count 1: the variance is 0, y = bias, dx = 0; running_mean moves,
 //     running_var does not (the unbiased variance of one value does not exist).
 //   * A channel whose variance + eps is 0 gives y = bias and dx = 0.
 //   * Masked positions count nowhere: y and dx are 0 there and dy is ignored.

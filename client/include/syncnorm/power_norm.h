@@ -18,9 +18,19 @@
 // Drain() collects what is under way: before eval, checkpoints and changes of
 // membership.  State() and eval Forwards refuse to run undrained.
 //
-// Edges: a global count of 0 leaves all state as it was.  A worker without a
-// valid position takes part with zeros.  A backward statistic that is not finite
-// moves nu on no member.
+// Statistics are collected in the order of the calls.  Forwards may follow one
+// another before their backwards come, in any order, or never: each context keeps
+// its own step's statistic.
+//
+// Edges, decided from the group's moments and so alike on every member:
+//   * A worker without a valid position takes part with zeros.
+//   * A step whose positions are padding on all members leaves all state as it
+//     was, iters and nu included; in warm-up its y is normalised by running_phi.
+//   * A forward statistic that is not finite moves neither running_phi nor iters; a
+//     backward one does not move ema_gz.
+//   * A failed round: its status comes out of the call that collects it, once
+//     (and of the Backwards that need it); the statistic is dropped and moves nothing.
+//   * On the local path nothing is ever under way.
 //
 // Thread-safety: thread-compatible.
 #pragma once
@@ -44,12 +54,12 @@ enum class PowerNormSchedule : uint8_t { kDeferred = 1, kBlocking = 2 };
 
 struct PowerNormOptions {
   int64_t channels = 0;
-  double eps = 1e-5;
+  double eps = 1e-5;         // >= 0, finite
   double alpha_fwd = 0.9;  // in [0, 1)
   double alpha_bkw = 0.9;  // in [0, 1)
   int64_t warmup_iters = 10000;
   int64_t groups = 1;        // of the group scaling; divides channels
-  double group_eps = 1e-5;
+  double group_eps = 1e-5;   // > 0, finite
   bool affine = true;
   PowerNormSemantics semantics = PowerNormSemantics::kReference;
   // Whether padding is left out of the backward statistics, and gets no
@@ -60,8 +70,12 @@ struct PowerNormOptions {
 
 class SyncPowerNorm {
  public:
-  // What a forward keeps for its backward.  x must stay alive and unchanged until then.
+  // A forward's statistic, perhaps still under way.
+  struct ForwardStatistic;
+  // What a forward keeps for its backward.  Until then x must stay alive and
+  // unchanged, and the weight unchanged.
   struct Context {
+    std::string layer;  // whose context this is; empty: of no forward
     ConstTensor x;
     std::vector<uint8_t> valid;  // one byte a position (t, b); empty: no padding
     std::vector<double> group_scale;
@@ -69,6 +83,7 @@ class SyncPowerNorm {
     bool synchronised = false;
     uint64_t step = 0;             // t, 1-based
     std::vector<double> invstd;    // 1 / sqrt(statistic the forward used + eps)
+    std::shared_ptr<ForwardStatistic> statistic;  // null in eval
   };
   struct Gradients {
     std::vector<double> weight, bias;  // sums over this worker's slice; empty when not affine
@@ -83,19 +98,25 @@ class SyncPowerNorm {
   SyncPowerNorm& operator=(const SyncPowerNorm&) = delete;
 
   // x: (T, B, C) or (B, C), contiguous.  pad_mask: null, or B x T bytes,
-  // row-major, 1 = padding (for (B, C): B bytes).  y: dtype and shape of x.
+  // row-major, 1 = padding (for (B, C): B bytes); eval ignores it.  y: dtype and shape of x,
+  // may be x unless a backward follows.  `context` may be null when none will.
+  // kInvalidArgument names what was wrong with x, y or the mask before anything is sent;
+  // kFailedPrecondition: eval, and not drained; failures of rounds as MomentsFuture::Wait.
   absl::Status Forward(const ConstTensor& x, const uint8_t* pad_mask, const Tensor& y,
                        Context* context);
 
-  // dx may be null.  `grad_scale`: the loss scale that dy carries; the running
-  // statistic is kept in unscaled units.
+  // dx may be null, or dy.  `gradients` may be null.  `grad_scale`: the loss scale that dy
+  // carries, > 0; the running statistic is kept in unscaled units.  A training context's
+  // Backward is always a round, whether or not dx is wanted.
   absl::Status Backward(const Context& context, const ConstTensor& dy, const Tensor* dx,
                         Gradients* gradients, double grad_scale = 1.0);
 
-  // Collects every statistic under way and applies it.
+  // Collects every statistic under way and applies it.  The first failure is returned; all
+  // are collected nevertheless, and afterwards nothing is under way.
   absl::Status Drain();
-  // Waits for the network in Forward or Backward since creation; after warm-up and
-  // with kDeferred, only those that the schedule's latest moments cost.
+  // How often Forward or Backward stood still for the network since creation: once for
+  // each result that the semantics (in warm-up) or kBlocking need at once, and once for
+  // each deferred one that had not come at its latest legal moment.  Drain does not count.
   int64_t blocking_waits() const { return blocking_waits_; }
 
   void set_training(bool training) { training_ = training; }
@@ -108,21 +129,36 @@ class SyncPowerNorm {
   std::vector<double>& bias() { return bias_; }
 
   // Under the authors' names: weight, bias, running_phi, ema_gz, iters; each flat.
-  // ema_gz = nu / (1 - alpha_bkw).  kFailedPrecondition when not drained.
+  // ema_gz = nu / (1 - alpha_bkw).  kFailedPrecondition when not drained.  Loading what this
+  // gives restores the layer bit for bit.
   absl::StatusOr<std::map<std::string, std::vector<double>>> State() const;
+  // kInvalidArgument names a missing, unknown or misshapen entry, kFailedPrecondition:
+  // not drained; nothing is changed then.
   absl::Status LoadState(const std::map<std::string, std::vector<double>>& state);
 
  private:
   struct Pending;
   SyncPowerNorm(std::string name, PowerNormOptions options, Reducer* group);
 
+  absl::Status CheckParameters() const;
+  absl::Status CheckOwner(const Context& context, double grad_scale) const;
+  absl::Status CheckDrained(const char* before) const;
+  bool masked_backward() const;
+  bool blocking() const { return options_.schedule == PowerNormSchedule::kBlocking; }
+  MomentsFuture Submit(const ReduceKey& key, const Moments& local, bool synchronised, bool at_once);
+  absl::Status CollectForward();
+  absl::Status CollectBackward(std::vector<double>* mean_gz = nullptr);
+  void MovePhi(const ForwardStatistic& statistic);
+  absl::Status MoveEma(const Moments& global, const std::shared_ptr<ForwardStatistic>& forward);
+
   std::string name_;
   PowerNormOptions options_;
   Reducer* group_;
   bool training_ = true;
   std::vector<double> weight_, bias_;
-  std::vector<double> phi_, nu_;  // running quadratic mean; backward statistic in the paper's units
-  int64_t iters_ = 0;             // training forwards
+  std::vector<double> phi_;  // running quadratic mean
+  std::vector<double> ema_;  // ema_gz, so that checkpoints are exact; nu = (1 - alpha_bkw) ema_gz
+  int64_t iters_ = 0;        // training forwards whose statistic has moved phi_
   int64_t blocking_waits_ = 0;
   std::unique_ptr<Pending> pending_;
 };

@@ -1,0 +1,142 @@
+// Creation, options and checkpoints of SyncPowerNorm.  The path of a tensor:
+// power_norm.cc.
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "client/norms/errors.h"
+#include "client/norms/power_norm_pending.h"
+#include "client/norms/state_map.h"
+
+namespace syncnorm {
+namespace {
+
+using norms::At;
+using norms::Invalid;
+using norms::StateEntry;
+
+absl::Status CheckOptions(const std::string& name, const PowerNormOptions& options) {
+  if (name.empty()) return absl::InvalidArgumentError("a power norm's name is empty");
+  if (options.channels <= 0) {
+    return Invalid(name, "channels is ", options.channels, "; it must be 1 or more");
+  }
+  if (options.groups <= 0 || options.channels % options.groups != 0) {
+    return Invalid(name, "groups is ", options.groups, "; it must divide channels, which is ",
+                   options.channels);
+  }
+  if (!(options.eps >= 0 && std::isfinite(options.eps))) {
+    return Invalid(name, "eps is ", options.eps, "; it must be finite and 0 or more");
+  }
+  if (!(options.group_eps > 0 && std::isfinite(options.group_eps))) {
+    return Invalid(name, "group_eps is ", options.group_eps, "; it must be finite and above 0");
+  }
+  if (!(options.alpha_fwd >= 0 && options.alpha_fwd < 1)) {
+    return Invalid(name, "alpha_fwd is ", options.alpha_fwd, "; it must be in [0, 1)");
+  }
+  if (!(options.alpha_bkw >= 0 && options.alpha_bkw < 1)) {
+    return Invalid(name, "alpha_bkw is ", options.alpha_bkw, "; it must be in [0, 1)");
+  }
+  if (options.warmup_iters < 0) {
+    return Invalid(name, "warmup_iters is ", options.warmup_iters, "; it must be 0 or more");
+  }
+  if (options.semantics != PowerNormSemantics::kReference &&
+      options.semantics != PowerNormSemantics::kPaper) {
+    return Invalid(name, "semantics is ", static_cast<int>(options.semantics),
+                   "; it must be kReference (1) or kPaper (2)");
+  }
+  if (options.schedule != PowerNormSchedule::kDeferred &&
+      options.schedule != PowerNormSchedule::kBlocking) {
+    return Invalid(name, "schedule is ", static_cast<int>(options.schedule),
+                   "; it must be kDeferred (1) or kBlocking (2)");
+  }
+  return absl::OkStatus();
+}
+
+std::vector<StateEntry> Entries(const PowerNormOptions& options) {
+  std::vector<StateEntry> entries;
+  if (options.affine) {
+    entries.push_back({"weight", options.channels});
+    entries.push_back({"bias", options.channels});
+  }
+  entries.push_back({"running_phi", options.channels});
+  entries.push_back({"ema_gz", options.channels});
+  entries.push_back({"iters", 1, /*counter=*/true});
+  return entries;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SyncPowerNorm>> SyncPowerNorm::Create(std::string name,
+                                                                     PowerNormOptions options,
+                                                                     Reducer* group) {
+  if (absl::Status ok = CheckOptions(name, options); !ok.ok()) return ok;
+  if (group != nullptr) {
+    if (absl::Status added = group->AddLayer(name); !added.ok()) return added;
+  }
+  return std::unique_ptr<SyncPowerNorm>(new SyncPowerNorm(std::move(name), options, group));
+}
+
+SyncPowerNorm::SyncPowerNorm(std::string name, PowerNormOptions options, Reducer* group)
+    : name_(std::move(name)),
+      options_(options),
+      group_(group),
+      phi_(static_cast<size_t>(options.channels), 1),
+      ema_(static_cast<size_t>(options.channels), 0),
+      pending_(std::make_unique<Pending>()) {
+  if (!options_.affine) return;
+  weight_.assign(static_cast<size_t>(options_.channels), 1);
+  bias_.assign(static_cast<size_t>(options_.channels), 0);
+}
+
+SyncPowerNorm::~SyncPowerNorm() {
+  if (group_ != nullptr) group_->RemoveLayer(name_);
+}
+
+absl::StatusOr<std::map<std::string, std::vector<double>>> SyncPowerNorm::State() const {
+  if (absl::Status drained = CheckDrained("State()"); !drained.ok()) return drained;
+  norms::StateMap state;
+  if (options_.affine) {
+    state["weight"] = weight_;
+    state["bias"] = bias_;
+  }
+  state["running_phi"] = phi_;
+  state["ema_gz"] = ema_;
+  state["iters"] = {static_cast<double>(iters_)};
+  return state;
+}
+
+absl::Status SyncPowerNorm::LoadState(const std::map<std::string, std::vector<double>>& state) {
+  if (absl::Status drained = CheckDrained("LoadState()"); !drained.ok()) return drained;
+  if (absl::Status ok = CheckState(state, Entries(options_)); !ok.ok()) return At(name_, ok);
+  if (options_.affine) {
+    weight_ = state.at("weight");
+    bias_ = state.at("bias");
+  }
+  phi_ = state.at("running_phi");
+  ema_ = state.at("ema_gz");
+  iters_ = static_cast<int64_t>(state.at("iters")[0]);
+  return absl::OkStatus();
+}
+
+// weight() and bias() hand out the vectors themselves.
+absl::Status SyncPowerNorm::CheckParameters() const {
+  const size_t expected = options_.affine ? static_cast<size_t>(options_.channels) : 0;
+  if (weight_.size() != expected) {
+    return Invalid(name_, "weight was given ", weight_.size(), " values; it must have ", expected);
+  }
+  if (bias_.size() != expected) {
+    return Invalid(name_, "bias was given ", bias_.size(), " values; it must have ", expected);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SyncPowerNorm::CheckOwner(const Context& context, double grad_scale) const {
+  if (context.layer.empty()) return Invalid(name_, "the context is not that of a Forward");
+  if (context.layer != name_) return Invalid(name_, "the context is that of layer ", context.layer);
+  if (!(grad_scale > 0 && std::isfinite(grad_scale))) {
+    return Invalid(name_, "grad_scale is ", grad_scale, "; it must be finite and above 0");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace syncnorm
