@@ -39,8 +39,8 @@ ABSL_FLAG(std::vector<std::string>, lanes, {},
           "of tcp_star, syncnorm, gloo, gloo_bcube, openmpi_tcp, openmpi_shm; default all; "
           "tcp_star always runs, as the floor");
 ABSL_FLAG(int, rounds, 0,
-          "timed rounds of a run, after a tenth of them as warm-up; default 2000, and 1000 where "
-          "workers x channels > 4096");
+          "timed rounds of a run, after a tenth of them as warm-up; default: what fits in two "
+          "seconds, 100 to 2000");
 ABSL_FLAG(int, repetitions, 0, "runs of every lane in every cell; default 5");
 ABSL_FLAG(bool, quick, false, "a smoke test: 2 workers, 64 and 256 channels, 100 rounds, once");
 ABSL_FLAG(std::string, network, "loopback", "loopback, or netlab: every process on its own host");
@@ -52,15 +52,21 @@ ABSL_FLAG(uint64_t, seed, 0, "of the order of the runs; default: a random one, p
 namespace syncnorm::bench {
 namespace {
 
-// A run takes seconds; a minute more is for start-up on a busy machine, and
-// ends a lane that hangs.
-constexpr absl::Duration kRunTimeout = absl::Seconds(90);
+// 2000 rounds leave 20 beyond the p99; 100 leave one, for lanes whose rounds
+// take milliseconds.
+constexpr int kMostRounds = 2000;
+constexpr int kFewestRounds = 100;
+constexpr absl::Duration kRunTime = absl::Seconds(2);
+
+// Ends a lane that hangs.  100 rounds of 200 ms (the slowest seen had 34 ms),
+// and start-up on a busy machine.
+constexpr absl::Duration kRunTimeout = absl::Seconds(40);
 
 struct Settings {
   std::vector<int> workers;
   std::vector<int64_t> channels;
   std::vector<const Lane*> lanes;  // the floor first
-  int rounds = 0;                  // 0: by the size of the cell
+  int rounds = 0;                  // 0: by the time they take
   int repetitions = 0;
   uint64_t seed = 0;
 };
@@ -141,6 +147,8 @@ absl::StatusOr<Settings> SettingsFromFlags(bool netlab) {
   return settings;
 }
 
+int WarmupRounds(int rounds) { return std::max(rounds / 10, 1); }
+
 // All series, cell by cell and lane by lane, still without samples.
 std::vector<Series> Plan(const Settings& settings, const Place& place) {
   std::vector<const Lane*> lanes;
@@ -155,16 +163,14 @@ std::vector<Series> Plan(const Settings& settings, const Place& place) {
   std::vector<Series> all;
   for (const int workers : settings.workers) {
     for (const int64_t channels : settings.channels) {
-      // 2000 rounds leave 20 beyond the p99; a big cell has 10, and takes as long.
-      int rounds = settings.rounds;
-      if (rounds == 0) rounds = workers * channels > 4096 ? 1000 : 2000;
+      const int rounds = settings.rounds == 0 ? kFewestRounds : settings.rounds;
       for (const Lane* lane : lanes) {
         Series series;
         series.lane = lane->name();
         series.network = place.name();
         series.cell = {.workers = workers,
                        .channels = channels,
-                       .warmup_rounds = std::max(rounds / 10, 1),
+                       .warmup_rounds = WarmupRounds(rounds),
                        .rounds = rounds};
         series.payload_bytes = lane->PayloadBytes(channels);
         all.push_back(std::move(series));
@@ -196,6 +202,20 @@ void RunOnceEach(absl::Span<Series> lanes, const Place& place, const std::string
     }
     lanes[i].samples.push_back(*samples[i]);
     lanes[i].floor.push_back(*samples[0]);
+  }
+}
+
+// Sets the number of rounds of every series by a short run, which is no sample.
+// A run that fails fails again when it is measured, and is reported then.
+void ChooseRounds(const Place& place, const std::string& dir, std::vector<Series>* all) {
+  for (size_t i = 0; i < all->size() && !Interrupted(); ++i) {
+    Cell& cell = (*all)[i].cell;
+    const absl::StatusOr<Sample> trial = RunCell(*FindLane((*all)[i].lane), cell, place,
+                                                 absl::StrCat(dir, "/trial.", i), kRunTimeout);
+    if (!trial.ok()) continue;
+    const double fit = absl::ToDoubleMicroseconds(kRunTime) / trial->wall_us_per_round;
+    cell.rounds = static_cast<int>(std::clamp<double>(fit, kFewestRounds, kMostRounds));
+    cell.warmup_rounds = WarmupRounds(cell.rounds);
   }
 }
 
@@ -258,6 +278,7 @@ int RunHarness() {
                netlab ? absl::StrCat(", ", absl::GetFlag(FLAGS_delay_us), " us one way") : "",
                settings->repetitions, settings->seed);
   std::fflush(stdout);
+  if (settings->rounds == 0) ChooseRounds(*place, dir, &all);
   Measure(*settings, *place, dir, &all);
   place.reset();  // takes a network down before the results, which may be long
   if (Interrupted()) return 130;
