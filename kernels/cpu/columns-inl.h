@@ -100,8 +100,8 @@ struct Inputs {
 // Where columns have factors, the lanes beyond a group's last column are loaded
 // as 0 and must add 0.
 template <size_t kRows, size_t kSums, size_t kInputs, class T, class Factors, class Op>
-HWY_INLINE void SumRows(const Inputs<kInputs, T>& in, Tile tile, const int64_t* rows, const Factors& factors,
-                        const Op& op, TileRow<Wide<T>>* sums) {
+HWY_INLINE void SumRows(const Inputs<kInputs, T>& in, Tile tile, const int64_t* rows,
+                        const Factors& factors, const Op& op, TileRow<Wide<T>>* sums) {
   static_assert(kRows == 1 || kRows == 4);
   const hn::ScalableTag<Wide<T>> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -147,8 +147,9 @@ HWY_INLINE void SumRows(const Inputs<kInputs, T>& in, Tile tile, const int64_t* 
 
 // sums = op's terms over a block of rows.
 template <size_t kSums, size_t kInputs, class T, class Factors, class Op>
-HWY_NOINLINE void SumTile(const Inputs<kInputs, T>& in, Tile tile, const int64_t* rows, size_t count,
-                          const Factors& factors, const Op& op, TileRow<Wide<T>>* sums) {
+HWY_NOINLINE void SumTile(const Inputs<kInputs, T>& in, Tile tile, const int64_t* rows,
+                          size_t count, const Factors& factors, const Op& op,
+                          TileRow<Wide<T>>* sums) {
   for (size_t s = 0; s < kSums; ++s) {
     std::fill_n(sums[s].values, tile.width, Wide<T>{0});
   }
@@ -190,8 +191,8 @@ HWY_INLINE void MapRow(const Inputs<kInputs, T>& in, Tile tile, int64_t row, con
 
 // y = op.Map(...) for all rows; masked rows are set to 0.
 template <size_t kInputs, class T, class Factors, class Op>
-HWY_NOINLINE void MapTile(const Inputs<kInputs, T>& in, Tile tile, int64_t rows, const uint8_t* valid,
-                          const Factors& factors, const Op& op, T* y) {
+HWY_NOINLINE void MapTile(const Inputs<kInputs, T>& in, Tile tile, int64_t rows,
+                          const uint8_t* valid, const Factors& factors, const Op& op, T* y) {
   for (int64_t row = 0; row < rows; ++row) {
     if (valid == nullptr || valid[row] != 0) {
       MapRow(in, tile, row, factors, op, y);

@@ -148,8 +148,8 @@ void SampleColumns(const Inputs<1, T>& in, Tile tile, const RowBlocks& block, Ti
   for (size_t s = 0; s < samples; ++s) rows[s] = block.rows()[s * block.count() / samples];
   const T* first = in.x + rows[0] * in.columns + tile.begin;
   for (int64_t j = 0; j < tile.width; ++j) k->values[j] = LoadOne(first + j);
-  SumTile<2>(in, tile, rows, samples, NoFactors(),
-             Deviations<PerColumn<Wide<T>>>{{k->values}}, sums);
+  SumTile<2>(in, tile, rows, samples, NoFactors(), Deviations<PerColumn<Wide<T>>>{{k->values}},
+             sums);
   const Wide<T> share = Wide<T>{1} / static_cast<Wide<T>>(samples);
   for (int64_t j = 0; j < tile.width; ++j) k->values[j] += sums[0].values[j] * share;
 }

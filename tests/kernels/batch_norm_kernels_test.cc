@@ -16,10 +16,20 @@ constexpr uint32_t kSeed = 20240229;
 // rounding errors are measured against.
 struct Oracle {
   Oracle(Memory& x, Memory& dy, const Grid& grid, const uint8_t* valid)
-      : mean(grid.channels), m2(grid.channels), sum_dy(grid.channels), sum_dy_xc(grid.channels),
-        magnitude_dy(grid.channels), magnitude_dy_xc(grid.channels), y(x.elements()),
-        dx(x.elements()), center(grid.channels), scale(grid.channels), shift(grid.channels),
-        a(grid.channels), b(grid.channels), d(grid.channels) {
+      : mean(grid.channels),
+        m2(grid.channels),
+        sum_dy(grid.channels),
+        sum_dy_xc(grid.channels),
+        magnitude_dy(grid.channels),
+        magnitude_dy_xc(grid.channels),
+        y(x.elements()),
+        dx(x.elements()),
+        center(grid.channels),
+        scale(grid.channels),
+        shift(grid.channels),
+        a(grid.channels),
+        b(grid.channels),
+        d(grid.channels) {
     for (int64_t c = 0; c < grid.channels; ++c) {
       std::vector<size_t> at;
       for (int64_t o = 0; o < grid.outer; ++o) {
@@ -145,8 +155,7 @@ void CheckCase(DType dtype, const Grid& grid, Mask mask, std::mt19937& random) {
       my_dy.CopyFrom(dy);
       backend.Run([&](const Kernels& kernels) {
         ASSERT_NO_FATAL_FAILURE(CheckReductions(kernels, my_x, my_dy, valid, oracle, tolerance));
-        ASSERT_NO_FATAL_FAILURE(
-            CheckMaps(kernels, my_x, my_dy, y, dx, valid, oracle, tolerance));
+        ASSERT_NO_FATAL_FAILURE(CheckMaps(kernels, my_x, my_dy, y, dx, valid, oracle, tolerance));
         ASSERT_NO_FATAL_FAILURE(CheckInPlace(kernels, my_x, my_dy, y, dx, valid, oracle));
       });
       if (testing::Test::HasFatalFailure()) return;
@@ -195,8 +204,15 @@ TEST_P(BatchNormKernelsTest, TakesShortRunsOfEveryLength) {
 }
 
 TEST_P(BatchNormKernelsTest, TakesLongRuns) {
-  CheckAll({{3, 2, 49}, {17, 5, 49}, {9, 7, 196}, {2, 3, 255}, {9, 2, 256}, {2, 2, 257},
-            {2, 3, 3136}, {1, 2, 8193}, {2, 1, 20000}});
+  CheckAll({{3, 2, 49},
+            {17, 5, 49},
+            {9, 7, 196},
+            {2, 3, 255},
+            {9, 2, 256},
+            {2, 2, 257},
+            {2, 3, 3136},
+            {1, 2, 8193},
+            {2, 1, 20000}});
 }
 
 TEST_P(BatchNormKernelsTest, TakesEveryNumberOfChannelsInChannelsLast) {
@@ -209,7 +225,12 @@ TEST_P(BatchNormKernelsTest, TakesEveryNumberOfChannelsInChannelsLast) {
 }
 
 TEST_P(BatchNormKernelsTest, TakesManyRowsAndWideRowsInChannelsLast) {
-  CheckAll({{1, 64, 1}, {4099, 3, 1}, {1500, 17, 1}, {1030, 100, 1}, {515, 257, 1}, {5, 2100, 1},
+  CheckAll({{1, 64, 1},
+            {4099, 3, 1},
+            {1500, 17, 1},
+            {1030, 100, 1},
+            {515, 257, 1},
+            {5, 2100, 1},
             {9, 300, 7}});
 }
 

@@ -15,7 +15,7 @@ constexpr uint32_t kSeed = 20240302;
 
 // One of every way to walk a grid: long runs, short runs as columns, few rows of
 // short runs, channels last with narrow, middling and wide rows.
-const Grid kGrids[] = {{4, 2, 3136}, {2, 2, 20000}, {16, 3, 49}, {3, 2, 49},
+const Grid kGrids[] = {{4, 2, 3136}, {2, 2, 20000}, {16, 3, 49},  {3, 2, 49},
                        {5000, 3, 1}, {1300, 70, 1}, {40, 1500, 1}};
 
 // value(index within the channel) of every element.

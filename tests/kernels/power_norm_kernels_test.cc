@@ -15,9 +15,17 @@ constexpr double kEps = 1e-5;
 
 struct Oracle {
   Oracle(Memory& x, Memory& dy, const Grid& grid, int64_t groups, const uint8_t* valid)
-      : r(grid.outer * groups), scale(grid.channels), shift(grid.channels), a(grid.channels),
-        b(grid.channels), sum_x2(grid.channels), sum_dy(grid.channels), sum_dy_xs(grid.channels),
-        magnitude_dy(grid.channels), magnitude_dy_xs(grid.channels), y(x.elements()),
+      : r(grid.outer * groups),
+        scale(grid.channels),
+        shift(grid.channels),
+        a(grid.channels),
+        b(grid.channels),
+        sum_x2(grid.channels),
+        sum_dy(grid.channels),
+        sum_dy_xs(grid.channels),
+        magnitude_dy(grid.channels),
+        magnitude_dy_xs(grid.channels),
+        y(x.elements()),
         dx(x.elements()) {
     const int64_t channels = grid.channels;
     const int64_t size = channels / groups;
@@ -155,10 +163,10 @@ void CheckCase(DType dtype, const Grid& grid, int64_t groups, Mask mask, std::mt
       my_x.CopyFrom(x);
       my_dy.CopyFrom(dy);
       backend.Run([&](const Kernels& kernels) {
-        ASSERT_NO_FATAL_FAILURE(CheckReductions(kernels, my_x, my_dy, groups, valid, oracle,
-                                                ToleranceOf(dtype)));
-        ASSERT_NO_FATAL_FAILURE(CheckMaps(kernels, my_x, my_dy, y, dx, groups, valid, oracle,
-                                          ToleranceOf(dtype)));
+        ASSERT_NO_FATAL_FAILURE(
+            CheckReductions(kernels, my_x, my_dy, groups, valid, oracle, ToleranceOf(dtype)));
+        ASSERT_NO_FATAL_FAILURE(
+            CheckMaps(kernels, my_x, my_dy, y, dx, groups, valid, oracle, ToleranceOf(dtype)));
       });
       if (testing::Test::HasFatalFailure()) return;
     }

@@ -127,9 +127,7 @@ class Memory {
   void Put(size_t at, double value) { PutElement(dtype_, data(), at, value); }
   double Get(size_t at) { return GetElement(dtype_, data(), at); }
   void CopyFrom(Memory& other) { std::memcpy(data(), other.data(), bytes(elements_)); }
-  bool SameBytes(Memory& other) {
-    return std::memcmp(data(), other.data(), bytes(elements_)) == 0;
-  }
+  bool SameBytes(Memory& other) { return std::memcmp(data(), other.data(), bytes(elements_)) == 0; }
 
   // Is what lies around the tensor as it was?
   bool PoisonIsIntact() {
@@ -197,8 +195,8 @@ inline Tolerance ToleranceOf(DType dtype) {
 inline bool Near(double got, long double expected, const Tolerance& tolerance,
                  long double largest) {
   if (std::isnan(expected)) return std::isnan(got);
-  const long double bound = tolerance.wide * largest + 1.001 * tolerance.store * fabsl(expected) +
-                            tolerance.subnormal;
+  const long double bound =
+      tolerance.wide * largest + 1.001 * tolerance.store * fabsl(expected) + tolerance.subnormal;
   return fabsl(got - expected) <= bound;
 }
 
