@@ -1,0 +1,84 @@
+#include "server/aggregator.h"
+
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "kernels/check.h"
+
+namespace syncnorm::server {
+namespace {
+
+uint64_t BytesOf(const Moments& moments) { return moments.values.size() * sizeof(double); }
+
+}  // namespace
+
+FoldOrder::FoldOrder(absl::Span<const std::string> hosts) {
+  absl::flat_hash_map<std::string, uint32_t> index;
+  places_.reserve(hosts.size());
+  for (const std::string& name : hosts) {
+    // In rank order, so a new host's number follows those with lower ranks.
+    const auto [it, added] = index.try_emplace(name, static_cast<uint32_t>(sizes_.size()));
+    if (added) sizes_.push_back(0);
+    const uint32_t host = it->second;
+    places_.push_back(Place{host, sizes_[host]++});
+  }
+}
+
+void Aggregator::Add(uint32_t rank, Moments* moments) {
+  const FoldOrder::Place place = order_->place(rank);
+  Host& host = hosts_[place.host];
+  SYNCNORM_CHECK(place.index >= host.folded);
+  if (place.index > host.folded) {
+    if (host.waiting.empty()) host.waiting.resize(order_->members_of(place.host));
+    SYNCNORM_CHECK(!host.waiting[place.index].has_value());
+    bytes_ += BytesOf(*moments);
+    host.waiting[place.index] = std::move(*moments);
+    return;
+  }
+  FoldMember(moments, &host);
+  while (host.folded < host.waiting.size() && host.waiting[host.folded].has_value()) {
+    std::optional<Moments>& next = host.waiting[host.folded];
+    const uint64_t freed = BytesOf(*next);
+    FoldMember(&*next, &host);
+    next.reset();
+    bytes_ -= freed;
+  }
+  FoldHosts();
+}
+
+void Aggregator::FoldMember(Moments* moments, Host* host) {
+  if (host->folded++ == 0) {
+    bytes_ += BytesOf(*moments);
+    host->partial = std::move(*moments);
+    return;
+  }
+  SYNCNORM_CHECK(Fold(*moments, &host->partial).ok());
+}
+
+void Aggregator::FoldHosts() {
+  while (folded_hosts_ < hosts_.size() &&
+         hosts_[folded_hosts_].folded == order_->members_of(folded_hosts_)) {
+    Moments& partial = hosts_[folded_hosts_].partial;
+    if (folded_hosts_++ == 0) {
+      total_ = std::move(partial);
+      continue;
+    }
+    SYNCNORM_CHECK(Fold(partial, &total_).ok());
+    bytes_ -= BytesOf(partial);
+    partial = Moments();
+  }
+}
+
+void Aggregator::Clear() {
+  hosts_ = {};
+  total_ = Moments();
+  bytes_ = 0;
+}
+
+Moments Aggregator::Take() {
+  SYNCNORM_CHECK(complete());
+  bytes_ = 0;
+  return std::move(total_);
+}
+
+}  // namespace syncnorm::server

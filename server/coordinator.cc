@@ -1,0 +1,325 @@
+#include "server/coordinator.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/check.h"
+#include "server/names.h"
+
+namespace syncnorm::server {
+namespace {
+
+bool IsGroupName(const std::string& name) {
+  if (name.empty() || name.size() > wire::kMaxGroupNameBytes) return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '/' || c == ':' || c == '-';
+  });
+}
+
+// A failure of a worker that is in no group.
+Failure Alone(absl::StatusCode code, const wire::Join& join, std::string text) {
+  Failure failure;
+  failure.code = code;
+  failure.text = std::move(text);
+  failure.group = join.group;
+  failure.ranks = {join.rank};
+  failure.hosts = {join.host};
+  return failure;
+}
+
+void Add(const Rounds::Counters& more, Rounds::Counters* sum) {
+  sum->contributions += more.contributions;
+  sum->repeats += more.repeats;
+  sum->completed += more.completed;
+  sum->failed += more.failed;
+}
+
+}  // namespace
+
+Coordinator::Coordinator(Settings settings) : settings_(std::move(settings)) {}
+
+void Coordinator::OnOpen(absl::Time now, StreamId stream, Output* output) {
+  const auto [it, added] =
+      streams_.try_emplace(stream, Stream{nullptr, 0, now + settings_.timeouts.hello});
+  SYNCNORM_CHECK(added);
+  Failure failure;
+  if (draining_) {
+    failure.code = absl::StatusCode::kUnavailable;
+    failure.text = "the coordinator is going down";
+    Refuse(stream, failure, output);
+  } else if (streams_.size() > settings_.limits.streams) {
+    failure.code = absl::StatusCode::kResourceExhausted;
+    failure.text = absl::StrCat("all ", settings_.limits.streams, " streams are taken");
+    Refuse(stream, failure, output);
+  } else {
+    Schedule(it->second.hello_deadline);
+  }
+}
+
+absl::Status Coordinator::Check(const wire::Join& join) const {
+  if (join.protocol_major != wire::kProtocolMajor) {
+    return absl::UnimplementedError(absl::StrCat(
+        "protocol ", join.protocol_major, ".", join.protocol_minor,
+        " is not spoken here; the coordinator speaks ", wire::kProtocolMajor, ".",
+        wire::kProtocolMinor));
+  }
+  if (!IsGroupName(join.group)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a group's name has 1 to ", wire::kMaxGroupNameBytes,
+                     " bytes of [A-Za-z0-9._/:-]"));
+  }
+  if (join.world_size == 0 || join.world_size > wire::kMaxWorldSize) {
+    return absl::InvalidArgumentError(absl::StrCat("world_size ", join.world_size,
+                                                   " is not within 1 to ", wire::kMaxWorldSize));
+  }
+  if (join.world_size > settings_.limits.members) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "world_size ", join.world_size, " exceeds this coordinator's ", settings_.limits.members));
+  }
+  const Group* group = Find(join.group);
+  if (group == nullptr && join.rank >= join.world_size) {
+    return absl::InvalidArgumentError(absl::StrCat("rank ", join.rank,
+                                                   " is outside of world_size ", join.world_size));
+  }
+  if (group == nullptr && groups_.size() >= settings_.limits.groups) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("all ", settings_.limits.groups, " groups are taken"));
+  }
+  return absl::OkStatus();
+}
+
+Group* Coordinator::Find(const std::string& name) const {
+  const auto it = latest_.find(name);
+  return it != latest_.end() && it->second->Current() ? it->second : nullptr;
+}
+
+Group* Coordinator::Make(absl::Time now, const wire::Join& join) {
+  const uint64_t id = ++made_;
+  auto group = std::make_unique<Group>(id, join, now, settings_.limits, settings_.timeouts, &codec_);
+  latest_[join.group] = group.get();
+  return groups_.emplace(id, std::move(group)).first->second.get();
+}
+
+void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join, Output* output) {
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) return;
+  if (it->second.group != nullptr) {
+    Expel(stream, "sent a second Join", output);
+    return;
+  }
+  if (const absl::Status status = Check(join); !status.ok()) {
+    Refuse(stream,
+           Alone(status.code(), join,
+                 absl::StrCat("group \"", absl::CEscape(join.group), "\": ",
+                              Worker(join.rank, join.host, join.pid), ": ", status.message())),
+           output);
+    return;
+  }
+  Group* group = Find(join.group);
+  if (group == nullptr) group = Make(now, join);
+  const size_t first = output->replies.size();
+  const Membership::Joining joining = group->Join(now, stream, join);
+  switch (joining.kind) {
+    case Membership::Joining::Kind::kRefused:
+      Refuse(stream, joining.failure, output);
+      return;
+    case Membership::Joining::Kind::kEnded:
+      group->EndJoining(joining.failure, output);
+      Refuse(stream, joining.failure, output);
+      break;
+    case Membership::Joining::Kind::kSeated:
+      it->second.group = group;
+      it->second.rank = join.rank;
+      if (joining.replaced != 0) {
+        Refuse(joining.replaced,
+               Alone(absl::StatusCode::kFailedPrecondition, join,
+                     "the same process has joined again, on another stream"),
+               output);
+      }
+      if (group->full()) group->Start(++epochs_, NewJoined(), output);
+      break;
+  }
+  Settle(group, first, output);
+}
+
+void Coordinator::OnContribution(absl::Time now, StreamId stream, wire::Contribution* contribution,
+                                 Output* output) {
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) return;
+  Group* group = it->second.group;
+  if (group == nullptr || group->state() == Group::State::kForming) {
+    Expel(stream, "sent a Contribution before it was Joined", output);
+    return;
+  }
+  const size_t first = output->replies.size();
+  group->Contribute(now, it->second.rank, contribution, output);
+  Settle(group, first, output);
+}
+
+void Coordinator::OnLeave(absl::Time, StreamId stream, const wire::Leave& leave, Output* output) {
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) return;
+  Group* group = it->second.group;
+  if (group == nullptr) {
+    output->replies.push_back({stream, nullptr, /*answer=*/false, /*close=*/true});
+    streams_.erase(it);
+    return;
+  }
+  const size_t first = output->replies.size();
+  group->Leave(it->second.rank, leave.reason, output);
+  Settle(group, first, output);
+}
+
+void Coordinator::OnMalformed(absl::Time, StreamId stream, absl::string_view what, Output* output) {
+  if (!streams_.contains(stream)) return;
+  Expel(stream, absl::StrCat("sent a malformed message: ", what), output);
+}
+
+void Coordinator::OnDisconnect(absl::Time, StreamId stream, absl::string_view how, Output* output) {
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) return;
+  Group* group = it->second.group;
+  const uint32_t rank = it->second.rank;
+  streams_.erase(it);
+  if (group == nullptr) return;
+  const size_t first = output->replies.size();
+  group->Lose(rank, how, output);
+  Settle(group, first, output);
+}
+
+void Coordinator::OnTick(absl::Time now, Output* output) {
+  next_deadline_ = absl::InfiniteFuture();
+  std::vector<StreamId> silent;
+  for (const auto& [id, stream] : streams_) {
+    if (stream.group != nullptr) continue;
+    if (stream.hello_deadline <= now) {
+      silent.push_back(id);
+    } else {
+      Schedule(stream.hello_deadline);
+    }
+  }
+  std::sort(silent.begin(), silent.end());
+  for (const StreamId stream : silent) {
+    Failure failure;
+    failure.code = absl::StatusCode::kDeadlineExceeded;
+    failure.text = absl::StrCat("no Join came within ", InSeconds(settings_.timeouts.hello));
+    Refuse(stream, failure, output);
+  }
+  const bool out_of_grace = draining_ && now >= drain_deadline_;
+  for (auto it = groups_.begin(); it != groups_.end();) {
+    Group* group = (it++)->second.get();  // Settle may forget it
+    const size_t first = output->replies.size();
+    group->Tick(now, output);
+    if (out_of_grace) group->Shut(output);
+    Settle(group, first, output);
+  }
+  if (draining_ && !out_of_grace) Schedule(drain_deadline_);
+}
+
+void Coordinator::Drain(absl::Time now, absl::Duration grace, Output* output) {
+  if (draining_) return;
+  draining_ = true;
+  drain_deadline_ = now + grace;
+  const auto draining = std::make_shared<const std::string>(
+      codec_.Encode(wire::Draining{"the coordinator is going down"}));
+  std::vector<StreamId> strangers;
+  for (const auto& [id, stream] : streams_) {
+    if (stream.group == nullptr) strangers.push_back(id);
+  }
+  std::sort(strangers.begin(), strangers.end());
+  for (const StreamId stream : strangers) {
+    Failure failure;
+    failure.code = absl::StatusCode::kUnavailable;
+    failure.text = "the coordinator is going down";
+    Refuse(stream, failure, output);
+  }
+  for (auto it = groups_.begin(); it != groups_.end();) {
+    Group* group = (it++)->second.get();
+    const size_t first = output->replies.size();
+    group->Drain();
+    for (const StreamId stream : group->streams()) output->replies.push_back({stream, draining});
+    Settle(group, first, output);
+  }
+  Schedule(drain_deadline_);
+}
+
+void Coordinator::Refuse(StreamId stream, const Failure& failure, Output* output) {
+  streams_.erase(stream);
+  output->replies.push_back({stream, std::make_shared<const std::string>(codec_.Encode(failure)),
+                             /*answer=*/true, /*close=*/true});
+  output->notes.push_back({Note::Severity::kWarning, failure.text});
+}
+
+void Coordinator::Expel(StreamId stream, absl::string_view what, Output* output) {
+  const auto it = streams_.find(stream);
+  Group* group = it->second.group;
+  const uint32_t rank = it->second.rank;
+  if (group == nullptr) {
+    Failure failure;
+    failure.code = absl::StatusCode::kInvalidArgument;
+    failure.text = absl::StrCat("a worker that has not joined ", what);
+    Refuse(stream, failure, output);
+    return;
+  }
+  const size_t first = output->replies.size();
+  const Membership& members = group->members();
+  Refuse(stream,
+         members.Fail(absl::StatusCode::kInvalidArgument, RoundKey{.epoch = members.epoch()},
+                      {rank}, absl::StrCat(members.Name(), ": ", members.Who(rank), " ", what)),
+         output);
+  group->Lose(rank, what, output);
+  Settle(group, first, output);
+}
+
+void Coordinator::Settle(Group* group, size_t first, Output* output) {
+  if (draining_ && !group->empty() &&
+      (group->rounds() == nullptr || group->rounds()->open() == 0)) {
+    group->Shut(output);
+  }
+  for (size_t i = first; i < output->replies.size(); ++i) {
+    if (output->replies[i].close) streams_.erase(output->replies[i].stream);
+  }
+  if (!group->empty()) {
+    Schedule(group->NextDeadline());
+    return;
+  }
+  if (group->rounds() != nullptr) Add(group->rounds()->counters(), &past_);
+  const auto latest = latest_.find(group->members().group());
+  if (latest != latest_.end() && latest->second == group) latest_.erase(latest);
+  groups_.erase(group->id());
+}
+
+wire::Joined Coordinator::NewJoined() const {
+  wire::Joined joined;
+  joined.limits.max_values = settings_.limits.values;
+  joined.limits.max_layer_name_bytes = settings_.limits.layer_name_bytes;
+  joined.limits.kept_results = settings_.limits.kept_rounds;
+  joined.limits.max_message_bytes = MaxMessageBytes(settings_.limits);
+  joined.coordinator_id = settings_.coordinator_id;
+  return joined;
+}
+
+Snapshot Coordinator::snapshot() const {
+  Snapshot snapshot;
+  snapshot.streams = streams_.size();
+  snapshot.groups = groups_.size();
+  snapshot.epochs = epochs_;
+  snapshot.rounds = past_;
+  for (const auto& [id, group] : groups_) {
+    snapshot.members += group->members().here();
+    if (const Rounds* rounds = group->rounds()) {
+      snapshot.open_rounds += rounds->open();
+      snapshot.open_bytes += rounds->open_bytes();
+      snapshot.kept_rounds += rounds->kept();
+      snapshot.kept_bytes += rounds->kept_bytes();
+      Add(rounds->counters(), &snapshot.rounds);
+    }
+  }
+  return snapshot;
+}
+
+}  // namespace syncnorm::server

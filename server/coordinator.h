@@ -1,0 +1,131 @@
+// Coordinator: all groups and all streams; the decisions of the server, as a
+// state machine.  Each event comes with its time and its stream; what is to be
+// sent and logged is appended to an Output.  It knows no gRPC, no threads, no
+// locks and no clock, so that a simulator runs exactly what production runs.
+//
+//   a stream:   OnOpen -> OnJoin -> OnContribution ... -> OnLeave
+//                 |          |            |                  |
+//                 +----------+------------+------------------+--> OnDisconnect, at any time
+//
+// Callers may rely on:
+//   * Every OnJoin and every OnContribution is answered, then or later, by one
+//     reply with `answer` set (a contribution that repeats one still
+//     unanswered shares its answer), or the stream is closed.
+//   * A stream is forgotten with the reply that closes it: what comes on it
+//     afterwards is ignored.
+//   * A reply's bytes are shared: one encoding per result.
+//   * Groups do not affect one another.
+//   * Memory is bounded by limits.h.
+//
+// Thread-safety: thread-compatible.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include "absl/strings/string_view.h"
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "proto/codec.h"
+#include "proto/wire.h"
+#include "server/group.h"
+#include "server/limits.h"
+#include "server/output.h"
+#include "server/rounds.h"
+#include <syncnorm/failure.h>
+
+namespace syncnorm::server {
+
+struct Settings {
+  Limits limits;
+  Timeouts timeouts;
+  // Tells this life of the coordinator from another: random.
+  uint64_t coordinator_id = 0;
+};
+
+// What there is now, and what has been since the start.
+struct Snapshot {
+  uint64_t streams = 0;
+  uint64_t groups = 0;
+  uint64_t members = 0;
+  uint64_t open_rounds = 0;
+  uint64_t open_bytes = 0;
+  uint64_t kept_rounds = 0;
+  uint64_t kept_bytes = 0;
+  uint64_t epochs = 0;      // started
+  Rounds::Counters rounds;  // of all groups, past ones too
+};
+
+class Coordinator {
+ public:
+  explicit Coordinator(Settings settings);
+  Coordinator(const Coordinator&) = delete;
+  Coordinator& operator=(const Coordinator&) = delete;
+
+  // A new stream.  It is closed if it does not join in time, or if there are too many.
+  void OnOpen(absl::Time now, StreamId stream, Output* output);
+  void OnJoin(absl::Time now, StreamId stream, const wire::Join& join, Output* output);
+  // May take the values out of `contribution`.
+  void OnContribution(absl::Time now, StreamId stream, wire::Contribution* contribution,
+                      Output* output);
+  void OnLeave(absl::Time now, StreamId stream, const wire::Leave& leave, Output* output);
+  // The stream sent what is not a message; `what` says why not.  It is told, and closed.
+  void OnMalformed(absl::Time now, StreamId stream, absl::string_view what, Output* output);
+  // The stream is over without a Leave; `how` completes "rank 2 (host h, pid 1) ...",
+  // e.g. "disconnected".
+  void OnDisconnect(absl::Time now, StreamId stream, absl::string_view how, Output* output);
+
+  // Fails what has waited too long.  Called at NextDeadline() or later; may be called at any time.
+  void OnTick(absl::Time now, Output* output);
+  // No later than the next thing that OnTick would do.
+  absl::Time NextDeadline() const { return next_deadline_; }
+
+  // Tells every stream that the coordinator is going down, refuses joins and new rounds, and lets
+  // open rounds finish, for at most `grace`; a group's streams are closed when its last one has.
+  void Drain(absl::Time now, absl::Duration grace, Output* output);
+  // After Drain: no stream is left.
+  bool drained() const { return draining_ && streams_.empty(); }
+
+  Snapshot snapshot() const;
+
+ private:
+  struct Stream {
+    Group* group = nullptr;  // null until joined
+    uint32_t rank = 0;
+    absl::Time hello_deadline;
+  };
+
+  // Why no group could take this worker; OK if one might.
+  absl::Status Check(const wire::Join& join) const;
+  // The group that a worker of that name joins; null if there is none.
+  Group* Find(const std::string& name) const;
+  Group* Make(absl::Time now, const wire::Join& join);
+  // Tells the stream why and closes it.
+  void Refuse(StreamId stream, const Failure& failure, Output* output);
+  // The stream breaks the protocol: the same, and its group, if it has one, loses the member.
+  void Expel(StreamId stream, absl::string_view what, Output* output);
+  // After an event of the group, whose replies begin at `first`: forgets the streams that they close,
+  // and the group when it is over; takes its deadline into account.
+  void Settle(Group* group, size_t first, Output* output);
+  void Schedule(absl::Time deadline) { next_deadline_ = std::min(next_deadline_, deadline); }
+  wire::Joined NewJoined() const;
+
+  const Settings settings_;
+  wire::Codec codec_;
+  absl::flat_hash_map<StreamId, Stream> streams_;
+  std::map<uint64_t, std::unique_ptr<Group>> groups_;      // that have streams, in order of making
+  absl::flat_hash_map<std::string, Group*> latest_;        // of each name
+  uint64_t made_ = 0;
+  uint64_t epochs_ = 0;
+  Rounds::Counters past_;  // of groups that are no more
+  bool draining_ = false;
+  absl::Time drain_deadline_ = absl::InfiniteFuture();
+  absl::Time next_deadline_ = absl::InfiniteFuture();
+};
+
+}  // namespace syncnorm::server

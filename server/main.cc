@@ -1,0 +1,71 @@
+// syncnorm-coordinator: one server, from the command line to the signal that ends it.
+
+#include <pthread.h>
+
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "server/log.h"
+#include "server/options.h"
+#include "server/port_file.h"
+#include "server/server.h"
+#include "server/server_log.h"
+
+namespace {
+
+using syncnorm::server::Log;
+using syncnorm::server::LogLevel;
+using syncnorm::server::Options;
+using syncnorm::server::Server;
+
+int Die(const absl::Status& status) {
+  std::fprintf(stderr, "syncnorm-coordinator: %s\n", std::string(status.message()).c_str());
+  return 1;
+}
+
+// Blocked here before any thread is made, so that all inherit it and only this one waits for them.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);  // a pipe of the log that broke is no reason to end
+  return signals;
+}
+
+int Serve(const Options& options, const sigset_t& signals) {
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options.server);
+  if (!server.ok()) return Die(server.status());
+  if (!options.port_file.empty()) {
+    const absl::Status written =
+        syncnorm::server::WritePortFile(options.port_file, (*server)->port());
+    if (!written.ok()) return Die(written);
+  }
+  std::printf("listening on %s\n", (*server)->address().c_str());
+  std::fflush(stdout);
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  Log(LogLevel::kInfo, absl::StrCat(strsignal(signal), ": draining"));
+  // A second signal ends the process as usual.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  const bool drained = (*server)->Drain(options.drain_grace);
+  Log(LogLevel::kInfo, drained ? "drained" : "stopped; some workers were not told");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const sigset_t signals = BlockSignals();
+  absl::StatusOr<Options> options = syncnorm::server::ParseOptions(argc, argv);
+  if (!options.ok()) return Die(options.status());
+  syncnorm::server::SetLogLevel(options->log_level);
+  syncnorm::server::TakeGrpcLog();
+  return Serve(*options, signals);
+}

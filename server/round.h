@@ -1,0 +1,89 @@
+// A Round gathers one contribution from every member of a group, for one layer
+// and one direction at one step, and folds them into one result that all of
+// them receive byte for byte.
+//
+//   kOpen ---- the last missing member contributes ----> kComplete
+//     |
+//     +------- members differ, a member is gone, ------> kFailed
+//              the deadline passes, a limit is hit
+//
+// Callers may rely on:
+//   * Idempotence.  A contribution that comes again, byte for byte, is counted
+//     once (told by a 64-bit hash, which is kept with the round).
+//   * Order independence.  See aggregator.h; round_test.cc tries every order.
+//   * Small ends.  A round that ended holds its answer and the hashes, no values.
+//   * No hidden time.  A Round reads no clock.
+//
+// Thread-safety: thread-compatible.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "proto/wire.h"
+#include "server/aggregator.h"
+#include "server/fingerprint.h"
+#include "server/output.h"
+
+namespace syncnorm::server {
+
+class Round {
+ public:
+  enum class State : uint8_t { kOpen, kComplete, kFailed };
+  enum class Added : uint8_t {
+    kWaiting,   // counted; others are missing
+    kLast,      // counted, and it was the last: Total() is there
+    kRepeat,    // the same came before: not counted again
+    // Not counted, and the round cannot go on:
+    kChanged,   // another one came from this rank before
+    kMismatch,  // differs from the first in its fingerprint
+    kOverflow,  // the sum of the counts does not fit 64 bits
+  };
+
+  // Open, with the key and the fingerprint of `first`, which is not added yet.
+  Round(const FoldOrder& order, const wire::Contribution& first, absl::Time opened);
+
+  // May take the values out of `contribution`.  kOpen only.
+  Added Add(uint32_t rank, wire::Contribution* contribution);
+  // The fold, unrounded; once, after kLast.
+  Moments Total() { return aggregator_.Take(); }
+  // Whether `rank` contributed exactly this before.
+  bool Repeats(uint32_t rank, const wire::Contribution& contribution) const;
+
+  // Ends the round: frees its values and keeps what to answer.
+  void Complete(Bytes answer) { End(State::kComplete, std::move(answer)); }
+  void Fail(Bytes answer) { End(State::kFailed, std::move(answer)); }
+
+  State state() const { return state_; }
+  bool open() const { return state_ == State::kOpen; }
+  const RoundKey& key() const { return key_; }
+  const Fingerprint& fingerprint() const { return fingerprint_; }
+  absl::Time opened() const { return opened_; }
+  bool has(uint32_t rank) const { return contributed_[rank]; }
+  std::vector<uint32_t> contributed() const { return Where(true); }
+  std::vector<uint32_t> missing() const { return Where(false); }
+  const Bytes& answer() const { return answer_; }  // once ended
+  // Of the values held; 0 once ended.
+  uint64_t open_bytes() const { return aggregator_.bytes(); }
+  // Of what is kept once ended.
+  uint64_t kept_bytes() const;
+
+ private:
+  void End(State state, Bytes answer);
+  std::vector<uint32_t> Where(bool contributed) const;
+
+  State state_ = State::kOpen;
+  RoundKey key_;
+  Fingerprint fingerprint_;
+  absl::Time opened_;
+  uint64_t count_ = 0;  // sum of the counts so far
+  uint32_t missing_;
+  std::vector<bool> contributed_;  // by rank
+  std::vector<uint64_t> digests_;  // by rank; of those that contributed
+  Aggregator aggregator_;
+  Bytes answer_;
+};
+
+}  // namespace syncnorm::server

@@ -1,0 +1,308 @@
+#include "server/rounds.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/check.h"
+#include "server/fingerprint.h"
+#include "server/names.h"
+
+namespace syncnorm::server {
+namespace {
+
+// Missing members that a text describes one by one; the others by number.
+constexpr size_t kMaxDescribed = 8;
+
+std::vector<uint32_t> With(std::vector<uint32_t> ranks, uint32_t rank) {
+  const auto at = std::lower_bound(ranks.begin(), ranks.end(), rank);
+  if (at == ranks.end() || *at != rank) ranks.insert(at, rank);
+  return ranks;
+}
+
+std::string Seem(const std::vector<uint32_t>& ranks) {
+  return absl::StrCat(Ranks(ranks), ranks.size() == 1 ? " seems" : " seem");
+}
+
+// What most likely happened when `senders` and `others` are at different places.
+std::string Guess(const std::vector<uint32_t>& senders, const Fingerprint& sent,
+                  const std::vector<uint32_t>& others, const Fingerprint& expected,
+                  const History& history) {
+  const bool same_layer = sent.layer == expected.layer && sent.direction == expected.direction;
+  if (sent.step != expected.step) {
+    const bool ahead = sent.step > expected.step;
+    const std::vector<uint32_t>& later = ahead ? senders : others;
+    const std::vector<uint32_t>& earlier = ahead ? others : senders;
+    const uint64_t step = std::min(sent.step, expected.step);
+    if (same_layer) {
+      return absl::StrCat("the steps differ: ", Seem(later), " to have skipped step ", step,
+                          " of this layer, or ", Ranks(earlier), " to have repeated it");
+    }
+    return absl::StrCat("the steps differ: ", Seem(later), " to have skipped the rest of step ",
+                        step);
+  }
+  const bool sender_skipped = history.Follows(expected, sent);
+  const bool others_skipped = history.Follows(sent, expected);
+  if (sender_skipped && !others_skipped) {
+    return absl::StrCat(Seem(senders), " to have skipped ", expected.layer);
+  }
+  if (others_skipped && !sender_skipped) {
+    return absl::StrCat(Seem(others), " to have skipped ", sent.layer);
+  }
+  if (sent.layer == expected.layer) return "the directions differ";
+  return "the layers' order differs";
+}
+
+}  // namespace
+
+Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* codec)
+    : members_(members),
+      limits_(limits),
+      codec_(codec),
+      order_(members.hosts()),
+      last_(members.size()) {}
+
+std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
+                                             wire::Contribution* contribution,
+                                             std::vector<Answer>* answers) {
+  const uint64_t number = contribution->key.round;
+  if (number > last_[rank] + 1) return Desync(rank, number);
+  const bool opens = number == next();
+  if (opens && rounds_.size() >= size_t{limits_.open_rounds} + limits_.kept_rounds) {
+    // Only behind an open round can so many others have ended: it is not worth keeping them.
+    return EndOfEpoch{absl::StatusCode::kResourceExhausted,
+                      {rank},
+                      absl::StrCat(members_.Who(rank), " is at round ", number, " while round ",
+                                   oldest_open_, " is still open; that is too far ahead")};
+  }
+  ++counters_.contributions;
+  last_[rank] = std::max(last_[rank], number);
+  if (number < first_) {
+    const Failure failure =
+        members_.Fail(absl::StatusCode::kFailedPrecondition, contribution->key, {rank},
+                      absl::StrCat(members_.Name(), ": ", members_.Who(rank), " sent round ",
+                                   number, " < oldest kept ", first_));
+    answers->push_back(Answer{{rank}, Encode(failure)});
+    return std::nullopt;
+  }
+  if (opens) {
+    rounds_.emplace_back(order_, *contribution, now);
+    ++open_;
+  }
+
+  Round& round = At(number);
+  if (!round.open()) {
+    ++counters_.repeats;
+    if (round.state() == Round::State::kComplete && !round.Repeats(rank, *contribution)) {
+      const Failure failure =
+          Fail(absl::StatusCode::kAborted, round, {rank},
+               absl::StrCat(members_.Who(rank), " sent it again with other contents, after its result"));
+      answers->push_back(Answer{{rank}, Encode(failure)});
+    } else {
+      answers->push_back(Answer{{rank}, round.answer()});
+    }
+    return std::nullopt;
+  }
+  if (const std::optional<Failure> refused = Refuse(rank, round, *contribution, opens)) {
+    End(&round, *refused, rank, answers);
+    return std::nullopt;
+  }
+  open_bytes_ -= round.open_bytes();
+  const Round::Added added = round.Add(rank, contribution);
+  open_bytes_ += round.open_bytes();
+  switch (added) {
+    case Round::Added::kWaiting:
+      break;
+    case Round::Added::kLast:
+      Complete(&round, answers);
+      break;
+    case Round::Added::kRepeat:
+      ++counters_.repeats;
+      break;
+    case Round::Added::kChanged:
+      End(&round,
+          Fail(absl::StatusCode::kAborted, round, {rank},
+               absl::StrCat(members_.Who(rank), " sent it again with other contents")),
+          rank, answers);
+      break;
+    case Round::Added::kMismatch:
+      End(&round, Mismatch(rank, round, *contribution), rank, answers);
+      break;
+    case Round::Added::kOverflow:
+      End(&round,
+          Fail(absl::StatusCode::kInvalidArgument, round, {rank},
+               absl::StrCat(members_.Who(rank), " sent count=", contribution->moments.count,
+                            ", with which the sum of the counts overflows 64 bits")),
+          rank, answers);
+      break;
+  }
+  return std::nullopt;
+}
+
+EndOfEpoch Rounds::Desync(uint32_t rank, uint64_t number) const {
+  return EndOfEpoch{absl::StatusCode::kAborted,
+                    {rank},
+                    absl::StrCat("desync: ", members_.Who(rank), " is at round ", number, ", ",
+                                 LastOf(rank), ", the group's next is ", next(),
+                                 ": a contribution was lost")};
+}
+
+std::optional<Failure> Rounds::Refuse(uint32_t rank, const Round& round,
+                                      const wire::Contribution& contribution, bool opens) const {
+  const Moments& moments = contribution.moments;
+  const auto exhausted = [&](const std::string& what) {
+    return Fail(absl::StatusCode::kResourceExhausted, round, {rank}, what);
+  };
+  if (opens && draining_) {
+    return Fail(absl::StatusCode::kUnavailable, round, {},
+                "the coordinator is going down and starts no round any more");
+  }
+  if (moments.values.empty()) {
+    return Fail(absl::StatusCode::kInvalidArgument, round, {rank},
+                absl::StrCat(members_.Who(rank), " sent no values"));
+  }
+  if (contribution.key.layer.size() > limits_.layer_name_bytes) {
+    return exhausted(absl::StrCat(members_.Who(rank), " sent a layer's name of ",
+                                  contribution.key.layer.size(), " bytes, more than ",
+                                  limits_.layer_name_bytes));
+  }
+  if (moments.values.size() > limits_.values) {
+    return exhausted(absl::StrCat(members_.Who(rank), " sent ", moments.rows, " x ",
+                                  moments.channels, " values, more than ", limits_.values));
+  }
+  if (opens && open_ > limits_.open_rounds) {
+    return exhausted(absl::StrCat("more than ", limits_.open_rounds, " rounds are open; ",
+                                  Ranks(At(oldest_open_).missing()), " of round ", oldest_open_,
+                                  " behind"));
+  }
+  const uint64_t bytes = moments.values.size() * sizeof(double);
+  if (open_bytes_ + bytes > limits_.open_bytes) {
+    return exhausted(absl::StrCat("the open rounds hold ", open_bytes_, " bytes, ", bytes,
+                                  " more exceed ", limits_.open_bytes));
+  }
+  return std::nullopt;
+}
+
+Failure Rounds::Mismatch(uint32_t rank, const Round& round, const wire::Contribution& sent) const {
+  const Fingerprint& expected = round.fingerprint();
+  const Fingerprint came(sent);
+  const std::vector<uint32_t> others = round.contributed();
+  // Against several that agree, one is wrong; of two, either may be.
+  const std::vector<uint32_t> at_fault =
+      others.size() > 1 ? std::vector<uint32_t>{rank} : With(others, rank);
+
+  std::string tail = "; no round was common before";
+  if (const RoundKey* common = history_.last()) {
+    tail = absl::StrCat("; last common round ", common->round, " ", common->layer);
+  }
+  if (came.SamePlace(expected)) {
+    return Fail(absl::StatusCode::kAborted, round, at_fault,
+                absl::StrCat(Ranks({rank}), " sent ", Shape(came, expected), ", ", Ranks(others),
+                             " sent ", Shape(expected, came), tail));
+  }
+  return members_.Fail(
+      absl::StatusCode::kAborted, round.key(), at_fault,
+      absl::StrCat(members_.Name(), " round ", round.key().round, ": ", Ranks({rank}), " sent ",
+                   Place(came.layer, came.direction, came.step), ", ", Ranks(others), " sent ",
+                   Place(expected.layer, expected.direction, expected.step), ": ",
+                   Guess({rank}, came, others, expected, history_), tail));
+}
+
+Failure Rounds::Fail(absl::StatusCode code, const Round& round, std::vector<uint32_t> ranks,
+                     const std::string& what) const {
+  return members_.Fail(
+      code, round.key(), std::move(ranks),
+      absl::StrCat(members_.Name(), " ", Describe(round.key()), ": ", what));
+}
+
+void Rounds::Expire(absl::Time now, std::vector<Answer>* answers) {
+  while (open_ > 0 && NextDeadline() <= now) {
+    Round& round = At(oldest_open_);
+    const std::vector<uint32_t> missing = round.missing();
+    std::string what;
+    for (size_t i = 0; i < missing.size() && i < kMaxDescribed; ++i) {
+      absl::StrAppend(&what, i == 0 ? "" : ", ", members_.Who(missing[i]), " last heard ",
+                      InSeconds(now - members_.member(missing[i]).heard), " ago");
+    }
+    if (missing.size() > kMaxDescribed) {
+      absl::StrAppend(&what, " and others of ", Ranks(missing));
+    }
+    absl::StrAppend(&what, " did not contribute within ", InSeconds(members_.round_timeout()),
+                    "; ", Ranks(round.contributed()), " did");
+    End(&round, Fail(absl::StatusCode::kDeadlineExceeded, round, missing, what), std::nullopt,
+        answers);
+  }
+}
+
+void Rounds::FailOpen(absl::StatusCode code, const std::vector<uint32_t>& ranks,
+                      const std::string& what, std::vector<Answer>* answers) {
+  while (open_ > 0) {
+    Round& round = At(oldest_open_);
+    End(&round, Fail(code, round, ranks, what), std::nullopt, answers);
+  }
+}
+
+void Rounds::Complete(Round* round, std::vector<Answer>* answers) {
+  open_bytes_ -= round->open_bytes();
+  result_.key = round->key();
+  result_.moments = round->Total();
+  RoundToWire(&result_.moments);
+  auto bytes = std::make_shared<const std::string>(codec_->Encode(result_));
+  round->Complete(bytes);
+  history_.Add(round->key());
+  ++counters_.completed;
+  answers->push_back(Answer{round->contributed(), std::move(bytes)});
+  Ended(*round);
+}
+
+void Rounds::End(Round* round, const Failure& failure, std::optional<uint32_t> sender,
+                 std::vector<Answer>* answers) {
+  open_bytes_ -= round->open_bytes();
+  std::vector<uint32_t> ranks = round->contributed();
+  if (sender.has_value()) ranks = With(std::move(ranks), *sender);
+  Bytes bytes = Encode(failure);
+  round->Fail(bytes);
+  ++counters_.failed;
+  failures_.push_back(failure.text);
+  answers->push_back(Answer{std::move(ranks), std::move(bytes)});
+  Ended(*round);
+}
+
+void Rounds::Ended(const Round& round) {
+  --open_;
+  kept_bytes_ += round.kept_bytes();
+  while (oldest_open_ < next() && !At(oldest_open_).open()) ++oldest_open_;
+  while (!rounds_.empty() && !rounds_.front().open() && kept() > kMinKeptRounds &&
+         (kept() > limits_.kept_rounds || kept_bytes_ > limits_.kept_bytes)) {
+    kept_bytes_ -= rounds_.front().kept_bytes();
+    rounds_.pop_front();
+    ++first_;
+  }
+}
+
+absl::Time Rounds::NextDeadline() const {
+  if (open_ == 0) return absl::InfiniteFuture();
+  return At(oldest_open_).opened() + members_.round_timeout();
+}
+
+bool Rounds::Waits(uint32_t rank) const {
+  for (uint64_t number = oldest_open_; number < next(); ++number) {
+    if (At(number).open() && !At(number).has(rank)) return true;
+  }
+  return false;
+}
+
+std::string Rounds::LastOf(uint32_t rank) const {
+  if (last_[rank] == 0) return "it contributed to no round";
+  const RoundKey* key = history_.Find(last_[rank]);
+  if (key == nullptr && last_[rank] >= first_) key = &At(last_[rank]).key();
+  return absl::StrCat("its last was ", key != nullptr ? Describe(*key)
+                                                      : absl::StrCat("round ", last_[rank]));
+}
+
+Bytes Rounds::Encode(const Failure& failure) const {
+  return std::make_shared<const std::string>(codec_->Encode(failure));
+}
+
+}  // namespace syncnorm::server

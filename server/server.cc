@@ -1,0 +1,86 @@
+#include "server/server.h"
+
+#include <grpc/support/time.h>
+#include <grpcpp/grpcpp.h>
+
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/clock.h"
+#include "server/channel.h"
+#include "server/service.h"
+
+namespace syncnorm::server {
+namespace {
+
+// Beyond the grace, for the last messages to be taken by workers that still read.
+constexpr absl::Duration kCloseGrace = absl::Seconds(1);
+
+uint64_t RandomId() {
+  std::random_device random;
+  return (uint64_t{random()} << 32 | random()) | 1;  // never 0
+}
+
+}  // namespace
+
+struct Server::Running {
+  explicit Running(const Settings& settings) : service(settings, &MonotonicClock()) {}
+
+  Service service;
+  std::unique_ptr<grpc::Server> grpc;
+  std::thread loop;
+};
+
+Server::Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
+  PrepareProcess();
+  // A socket's path that is in use would be taken over without a word.
+  if (options.listen.is_unix()) {
+    if (absl::Status status = TryToBind(options.listen); !status.ok()) return status;
+  }
+  if (options.settings.coordinator_id == 0) options.settings.coordinator_id = RandomId();
+
+  auto server = std::unique_ptr<Server>(new Server);
+  auto running = std::make_unique<Running>(options.settings);
+  grpc::ServerBuilder builder;
+  Configure(options.settings.limits, &builder);
+  int port = 0;
+  builder.AddListeningPort(options.listen.With(options.listen.port),
+                           grpc::InsecureServerCredentials(), &port);
+  running->service.AddTo(&builder);
+  running->grpc = builder.BuildAndStart();
+  if (running->grpc == nullptr) {
+    if (absl::Status status = TryToBind(options.listen); !status.ok()) return status;
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", options.listen.With(options.listen.port)));
+  }
+  server->port_ = options.listen.is_unix() ? 0 : port;
+  server->address_ = options.listen.With(port);
+  running->loop = std::thread([service = &running->service] { service->Run(); });
+  server->running_ = std::move(running);
+  return server;
+}
+
+Server::~Server() { Stop(); }
+
+bool Server::Drain(absl::Duration grace) {
+  if (running_ == nullptr) return true;
+  running_->service.Drain(grace);
+  const bool drained = running_->service.WaitUntilDrained(grace + kCloseGrace);
+  Stop();
+  return drained;
+}
+
+void Server::Stop() {
+  if (running_ == nullptr) return;
+  // Cancels what is left; the loop has to run meanwhile to see it off.
+  running_->grpc->Shutdown(gpr_now(GPR_CLOCK_REALTIME));
+  running_->service.Stop();
+  running_->loop.join();
+  running_.reset();
+}
+
+}  // namespace syncnorm::server

@@ -1,0 +1,56 @@
+// Server: a coordinator that listens: the gRPC server, the Service and its
+// thread, from start to stop.  Any number in one process, one after the
+// other or together.
+//
+//   Start ----> serving ---- Drain ----> draining ----> stopped
+//                  |                                       ^
+//                  +------------- ~Server -----------------+
+//
+// Thread-safety: thread-compatible.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/coordinator.h"
+#include "server/listen_address.h"
+
+namespace syncnorm::server {
+
+struct ServerOptions {
+  ListenAddress listen;  // port 0 picks one
+  Settings settings;     // coordinator_id 0 picks one
+};
+
+class Server {
+ public:
+  // Listens when it returns.  kUnavailable says which address cannot be bound, and why.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options);
+
+  // Stops at once: streams that are open break.
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Where it listens, with the port it got.
+  const std::string& address() const { return address_; }
+  int port() const { return port_; }  // 0 for a unix socket
+
+  // Tells all workers, lets open rounds finish for at most `grace`, closes all streams, and stops.
+  // Returns whether every worker was told the end before the server stopped.
+  bool Drain(absl::Duration grace);
+
+ private:
+  struct Running;
+
+  Server();
+  void Stop();
+
+  std::string address_;
+  int port_ = 0;
+  std::unique_ptr<Running> running_;  // null once stopped
+};
+
+}  // namespace syncnorm::server
