@@ -44,7 +44,7 @@ ABSL_FLAG(int, rounds, 0,
 ABSL_FLAG(int, repetitions, 0, "runs of every lane in every cell; default 5");
 ABSL_FLAG(bool, quick, false, "a smoke test: 2 workers, 64 and 256 channels, 100 rounds, once");
 ABSL_FLAG(std::string, network, "loopback", "loopback, or netlab: every process on its own host");
-ABSL_FLAG(std::string, netlab, "", "the script that makes the network (default: $NETLAB)");
+ABSL_FLAG(std::string, netlab, "", "the script that makes the network (default: $SYNCNORM_NETLAB)");
 ABSL_FLAG(int, delay_us, 250, "one-way delay between two hosts of the netlab");
 ABSL_FLAG(std::string, json, "", "also write the results to this file");
 ABSL_FLAG(uint64_t, seed, 0, "of the order of the runs; default: a random one, printed");
@@ -259,7 +259,7 @@ int RunHarness() {
   std::unique_ptr<Place> place = MakeLoopback();
   if (netlab) {
     std::string script = absl::GetFlag(FLAGS_netlab);
-    if (const char* from_env = std::getenv("NETLAB"); script.empty() && from_env != nullptr) {
+    if (const char* from_env = std::getenv("SYNCNORM_NETLAB"); script.empty() && from_env != nullptr) {
       script = from_env;
     }
     const int hosts = 1 + *std::max_element(settings->workers.begin(), settings->workers.end());
