@@ -15,6 +15,7 @@
 
 #include <algorithm>
 
+#include "hwy/cache_control.h"
 #include "kernels/cpu/lanes-inl.h"
 #include "kernels/cpu/layout.h"
 
@@ -26,6 +27,11 @@ constexpr int64_t kTileColumns = 1024;
 // Rows of a block: 4 are added to each other first, so a sum sees 128 additions
 // before it is taken over in double (see BlockElements).
 constexpr size_t kBlockRows = 512;
+
+// Rows to prefetch ahead of sums: the next 4 but one.  Hardware prefetchers lose
+// the track of 4 rows read side by side; for (32, 64, 56, 56) channels last this
+// takes the statistics from 820 to 640 us.
+constexpr int64_t kPrefetchRows = 8;
 
 // One value per column of a tile, padded so that a whole vector may be read and
 // written at the last column.
@@ -106,6 +112,17 @@ HWY_INLINE void SumRows(const Inputs<kInputs, T>& in, Tile tile, const int64_t* 
   const hn::ScalableTag<Wide<T>> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t end = tile.begin + tile.width;
+  // What the loop uses are locals, for a store to sums could change anything else.
+  const Op local_op = op;
+  const T* x[kRows];
+  const T* dy[kRows];
+  for (size_t i = 0; i < kRows; ++i) {
+    x[i] = in.x + rows[i] * in.columns;
+    dy[i] = kInputs == 2 ? in.dy + rows[i] * in.columns : x[i];
+  }
+  Wide<T>* const out0 = sums[0].values;
+  Wide<T>* const out1 = sums[kSums > 1 ? 1 : 0].values;
+  Wide<T>* const out2 = sums[kSums > 2 ? 2 : 0].values;
   for (int64_t j = tile.begin; j < end;) {
     const int64_t stop = factors.End(j, end);
     const auto f0 = factors.Of(d, rows[0], j);
@@ -115,24 +132,25 @@ HWY_INLINE void SumRows(const Inputs<kInputs, T>& in, Tile tile, const int64_t* 
     const auto step = [&](const auto& load) HWY_ATTR {
       const size_t at = static_cast<size_t>(j - tile.begin);
       auto s0 = hn::Zero(d), s1 = s0, s2 = s0;
-      const auto add = [&](int64_t row, auto f) HWY_ATTR {
-        const auto vx = load(in.x + row * in.columns + j);
+      const auto add = [&](size_t i, auto f) HWY_ATTR {
+        const auto vx = load(x[i] + j);
+        hwy::Prefetch(x[i] + j + kPrefetchRows * in.columns);
         auto vdy = vx;
-        if constexpr (kInputs == 2) vdy = load(in.dy + row * in.columns + j);
-        op.Add(d, at, vx, vdy, f, s0, s1, s2);
+        if constexpr (kInputs == 2) {
+          vdy = load(dy[i] + j);
+          hwy::Prefetch(dy[i] + j + kPrefetchRows * in.columns);
+        }
+        local_op.Add(d, at, vx, vdy, f, s0, s1, s2);
       };
-      add(rows[0], f0);
+      add(0, f0);
       if constexpr (kRows == 4) {
-        add(rows[1], f1);
-        add(rows[2], f2);
-        add(rows[3], f3);
+        add(1, f1);
+        add(2, f2);
+        add(3, f3);
       }
-      const auto gather = [&](TileRow<Wide<T>>& row, auto s) HWY_ATTR {
-        hn::StoreU(hn::Add(hn::LoadU(d, row.values + at), s), d, row.values + at);
-      };
-      gather(sums[0], s0);
-      if constexpr (kSums > 1) gather(sums[1], s1);
-      if constexpr (kSums > 2) gather(sums[2], s2);
+      hn::StoreU(hn::Add(hn::LoadU(d, out0 + at), s0), d, out0 + at);
+      if constexpr (kSums > 1) hn::StoreU(hn::Add(hn::LoadU(d, out1 + at), s1), d, out1 + at);
+      if constexpr (kSums > 2) hn::StoreU(hn::Add(hn::LoadU(d, out2 + at), s2), d, out2 + at);
     };
     for (; j + lanes <= stop; j += lanes) {
       step([&](const T* p) HWY_ATTR { return LoadLanes(d, p); });
@@ -167,23 +185,26 @@ HWY_INLINE void MapRow(const Inputs<kInputs, T>& in, Tile tile, int64_t row, con
   const hn::ScalableTag<Wide<T>> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t end = tile.begin + tile.width;
-  const int64_t base = row * in.columns;
+  // Locals, for a store to y could change anything else.
+  const Op local_op = op;
+  const T* const x = in.x + row * in.columns;
+  const T* const dy = kInputs == 2 ? in.dy + row * in.columns : x;
+  y += row * in.columns;
   for (int64_t j = tile.begin; j < end;) {
     const int64_t stop = factors.End(j, end);
     const auto f = factors.Of(d, row, j);
     const auto map = [&](const auto& load) HWY_ATTR {
-      const auto vx = load(in.x + base + j);
+      const auto vx = load(x + j);
       auto vdy = vx;
-      if constexpr (kInputs == 2) vdy = load(in.dy + base + j);
-      return op.Map(d, static_cast<size_t>(j - tile.begin), vx, vdy, f);
+      if constexpr (kInputs == 2) vdy = load(dy + j);
+      return local_op.Map(d, static_cast<size_t>(j - tile.begin), vx, vdy, f);
     };
     for (; j + lanes <= stop; j += lanes) {
-      StoreLanes(map([&](const T* p) HWY_ATTR { return LoadLanes(d, p); }), d, y + base + j);
+      StoreLanes(map([&](const T* p) HWY_ATTR { return LoadLanes(d, p); }), d, y + j);
     }
     if (j < stop) {
       const size_t rest = static_cast<size_t>(stop - j);
-      StoreSome(map([&](const T* p) HWY_ATTR { return LoadSome(d, p, rest); }), d, y + base + j,
-                rest);
+      StoreSome(map([&](const T* p) HWY_ATTR { return LoadSome(d, p, rest); }), d, y + j, rest);
       j = stop;
     }
   }

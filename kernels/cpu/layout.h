@@ -30,9 +30,10 @@ struct Table {
 };
 
 // Shorter runs are walked as columns: a run costs some 20 ns of its own (its
-// sums are finished in double, its last vector is partial), as much as reading
-// 400 bytes from memory.
-inline constexpr int64_t kShortRun = 256;
+// sums are finished in double, its last vector is partial), a column of 32 rows
+// 5 ns.  Statistics of 32 x 512 runs of 49 take 130 us as columns and 225 us as
+// runs; of 32 x 256 runs of 196, 300 us and 150 us.
+inline constexpr int64_t kShortRun = 64;
 // Fewer rows would not pay for writing the parameters of every column.
 inline constexpr int64_t kFewRows = 8;
 // A row narrower than this is laid side by side with the next ones: 16 vectors

@@ -187,6 +187,32 @@ void FoldTile(const Inputs<1, T>& in, Tile tile, int64_t rows, const uint8_t* va
   }
 }
 
+struct Column {
+  double mean, m2;
+};
+
+// All columns of channel c as one.  Each has n rows, so the mean is the mean of
+// their means; it is taken about the first of them, so that equal ones are kept
+// exactly.
+inline Column FoldColumns(const Grid& grid, int64_t c, double n, const std::vector<double>& mean,
+                          const std::vector<double>& m2) {
+  const size_t row = static_cast<size_t>(grid.channels * grid.inner);
+  const size_t inner = static_cast<size_t>(grid.inner);
+  const size_t first = static_cast<size_t>(c) * inner;
+  Column all{0, 0};
+  for (size_t begin = first; begin < mean.size(); begin += row) {
+    for (size_t j = begin; j < begin + inner; ++j) all.mean += mean[j] - mean[first];
+  }
+  all.mean = mean[first] + all.mean / static_cast<double>(mean.size() / grid.channels);
+  for (size_t begin = first; begin < mean.size(); begin += row) {
+    for (size_t j = begin; j < begin + inner; ++j) {
+      const double delta = mean[j] - all.mean;
+      all.m2 += m2[j] + n * delta * delta;
+    }
+  }
+  return all;
+}
+
 // Folds a table, whose columns have n valid rows each, into (mean, m2) of
 // `before` positions of each channel.
 template <class T>
@@ -206,16 +232,10 @@ void FoldTable(const T* x, const Grid& grid, const Table& table, const uint8_t* 
     FoldTile(in, tile, table.rows, valid, 0, column_mean.data() + tile.begin,
              column_m2.data() + tile.begin);
   });
-  // How many columns of a channel were folded before column j: those of the
-  // rows laid to its left, and of the run to its left.
-  const size_t row = static_cast<size_t>(grid.channels * grid.inner);
-  const size_t inner = static_cast<size_t>(grid.inner);
-  ChannelWalk walk(grid, 0);
-  for (size_t j = 0; j < columns; ++j) {
-    const uint64_t folded = before + n * (j / row * inner + j % inner);
-    const int64_t c = walk.Next();
-    Merge(static_cast<double>(folded), static_cast<double>(n))(column_mean[j], column_m2[j],
-                                                               mean + c, m2 + c);
+  const Merge merge(static_cast<double>(before), static_cast<double>(n * columns / grid.channels));
+  for (int64_t c = 0; c < grid.channels; ++c) {
+    const Column channel = FoldColumns(grid, c, static_cast<double>(n), column_mean, column_m2);
+    merge(channel.mean, channel.m2, mean + c, m2 + c);
   }
 }
 
