@@ -108,7 +108,8 @@ class WireTest(unittest.TestCase):
             self.assertIsNone(self.process.poll(), "the coordinator ended at its start")
             self.assertLess(time.monotonic(), deadline, "no port file after 10 s")
             time.sleep(0.01)
-        self.address = "127.0.0.1:" + open(port_file).read().strip()
+        with open(port_file) as f:
+            self.address = "127.0.0.1:" + f.read().strip()
         self.workers = []
 
     def tearDown(self):
