@@ -147,11 +147,17 @@ void SampleColumns(const Inputs<1, T>& in, Tile tile, const RowBlocks& block, Ti
   int64_t rows[kSamples];
   for (size_t s = 0; s < samples; ++s) rows[s] = block.rows()[s * block.count() / samples];
   const T* first = in.x + rows[0] * in.columns + tile.begin;
-  for (int64_t j = 0; j < tile.width; ++j) k->values[j] = LoadOne(first + j);
+  const hn::ScalableTag<Wide<T>> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t j = 0;
+  for (; j + lanes <= tile.width; j += lanes) {
+    hn::StoreU(LoadLanes(d, first + j), d, k->values + j);
+  }
+  hn::StoreU(LoadSome(d, first + j, static_cast<size_t>(tile.width - j)), d, k->values + j);
   SumTile<2>(in, tile, rows, samples, NoFactors(), Deviations<PerColumn<Wide<T>>>{{k->values}},
              sums);
   const Wide<T> share = Wide<T>{1} / static_cast<Wide<T>>(samples);
-  for (int64_t j = 0; j < tile.width; ++j) k->values[j] += sums[0].values[j] * share;
+  for (j = 0; j < tile.width; ++j) k->values[j] += sums[0].values[j] * share;
 }
 
 // Folds all rows of a tile into (mean, m2) of `before` rows each.
