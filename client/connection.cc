@@ -286,7 +286,11 @@ absl::Status Connection::Leave() {
 }
 
 absl::Status Connection::EndStream() {
-  if (session_->phase() == Session::Phase::kFailed) return session_->failure();
+  if (session_->phase() == Session::Phase::kFailed) {
+    // A coordinator that went down in good order when all was answered has done what Leave asks for.
+    const bool in_order = !session_->draining().empty() && !session_->failure_noticed();
+    return in_order ? absl::OkStatus() : session_->failure();
+  }
   Actions actions;
   Send({session_->Leave("leave"), /*last=*/true}, &actions);
   const auto ended = [this] {

@@ -135,13 +135,22 @@ absl::Status Session::CheckOutgoing(const ReduceKey& key, const Moments& moments
 
 absl::StatusOr<uint64_t> Session::Submit(const ReduceKey& key, const Moments& moments,
                                          absl::Time now, std::string* bytes) {
-  if (phase_ == Phase::kFailed) return failure_;
+  if (phase_ == Phase::kFailed) {
+    failure_noticed_ = true;
+    return failure_;
+  }
   if (phase_ == Phase::kLeft) {
     return Local(absl::StatusCode::kFailedPrecondition,
                  absl::StrCat("layer ", key.layer, ": ", Where(), " has left"), RoundKey());
   }
   SYNCNORM_CHECK(phase_ == Phase::kJoined);
   if (absl::Status s = CheckOutgoing(key, moments); !s.ok()) return s;
+  if (pending_.size() >= kMaxPending) {
+    return Local(absl::StatusCode::kResourceExhausted,
+                 absl::StrCat("layer ", key.layer, ", ", Where(), ": ", pending_.size(),
+                              " rounds are under way, no more are taken"),
+                 RoundKey());
+  }
 
   outgoing_.key.epoch = joined_.epoch;
   outgoing_.key.round = first_pending_ + pending_.size();
@@ -175,10 +184,10 @@ void Session::Receive(wire::CoordinatorMessage* message, absl::Time now,
   if (phase_ == Phase::kFailed || phase_ == Phase::kLeft) return;
   switch (message->kind) {
     case wire::CoordinatorMessage::Kind::kResult:
-      OnResult(&message->result, done);
+      OnResult(&message->result, now, done);
       break;
     case wire::CoordinatorMessage::Kind::kFailure:
-      OnFailure(message->failure, done);
+      OnFailure(message->failure, now, done);
       break;
     case wire::CoordinatorMessage::Kind::kJoined:
       OnJoined(&message->joined, done);
@@ -223,7 +232,7 @@ Session::Pending* Session::Find(const RoundKey& key) {
   return &pending_[index];
 }
 
-void Session::OnResult(wire::Result* result, std::vector<Completion>* done) {
+void Session::OnResult(wire::Result* result, absl::Time now, std::vector<Completion>* done) {
   Pending* const pending = Find(result->key);
   if (pending == nullptr || !(pending->key == result->key)) {
     Garbled(Invalid("a result for ", Describe(result->key), " of epoch ", result->key.epoch,
@@ -240,10 +249,11 @@ void Session::OnResult(wire::Result* result, std::vector<Completion>* done) {
             done);
     return;
   }
-  Answer(pending, std::move(result->moments), done);
+  last_failure_.clear();
+  Answer(pending, std::move(result->moments), now, done);
 }
 
-void Session::OnFailure(const Failure& failure, std::vector<Completion>* done) {
+void Session::OnFailure(const Failure& failure, absl::Time now, std::vector<Completion>* done) {
   if (failure.key.round == 0) {
     Fail(ToStatus(failure), done);
     return;
@@ -257,11 +267,13 @@ void Session::OnFailure(const Failure& failure, std::vector<Completion>* done) {
             done);
     return;
   }
-  Answer(pending, ToStatus(failure), done);
+  last_failure_ = failure.text;
+  Answer(pending, ToStatus(failure), now, done);
 }
 
-void Session::Answer(Pending* pending, absl::StatusOr<Moments> result,
+void Session::Answer(Pending* pending, absl::StatusOr<Moments> result, absl::Time now,
                      std::vector<Completion>* done) {
+  answered_ = now;
   done->push_back({pending->key.round, std::move(result)});
   pending->answered = true;
   --unanswered_;
@@ -275,6 +287,7 @@ void Session::Fail(absl::Status why, std::vector<Completion>* done) {
   if (phase_ == Phase::kFailed) return;
   phase_ = Phase::kFailed;
   failure_ = std::move(why);
+  failure_noticed_ = unanswered_ > 0;
   for (const Pending& pending : pending_) {
     if (!pending.answered) done->push_back({pending.key.round, failure_});
   }
@@ -309,6 +322,12 @@ absl::Time Session::deadline() const {
   return pending_.front().submitted + joined_.round_timeout + kAnswerSlack;
 }
 
+std::string Session::LastAnswer(absl::Time now) const {
+  if (answered_ == absl::InfinitePast()) return "it has answered no round yet";
+  return absl::StrCat("its last answer came ", absl::FormatDuration(now - answered_), " before",
+                      last_failure_.empty() ? "" : ": ", last_failure_);
+}
+
 void Session::Advance(absl::Time now, std::vector<Completion>* done) {
   if (pending_.empty() || now < deadline()) return;
   const Pending& first = pending_.front();
@@ -316,7 +335,8 @@ void Session::Advance(absl::Time now, std::vector<Completion>* done) {
              absl::StrCat("no answer from the coordinator to ", Describe(first.key), " of ",
                           Where(), " for ", absl::FormatDuration(now - first.submitted),
                           " (round timeout ", absl::FormatDuration(joined_.round_timeout), ", ",
-                          unanswered_, " rounds under way); connect again"),
+                          unanswered_, " rounds under way); ", LastAnswer(now),
+                          "; connect again"),
              first.key),
        done);
 }

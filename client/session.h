@@ -18,9 +18,11 @@
 //     before anything is sent and before a round number is used.
 //   * Deadlines.  A round that the coordinator has not answered `round_timeout` +
 //     kAnswerSlack after its submission fails the membership with
-//     kDeadlineExceeded: the coordinator answers within round_timeout by itself, so it, or the
-//     way to it, is gone.  A round waiting behind earlier ones has its own clock from its own
-//     submission, at the coordinator as well, so nothing is added for the queue.
+//     kDeadlineExceeded, and the membership with it, since the others may have got a result.  The
+//     clock of a round starts with its own submission even where earlier rounds
+//     hold it up: the caller's bound would otherwise grow with the queue.  The text
+//     then says what the coordinator answered last, which is why.
+//   * At most kMaxPending rounds are under way.
 //
 // Thread-safety: thread-compatible.  Reads no clock.
 #pragma once
@@ -46,6 +48,9 @@ class Session {
   // text to arrive first; the other half is for waking the caller.
   static constexpr absl::Duration kAnswerSlack = absl::Milliseconds(50);
 
+  // As many as a coordinator lets open (its limits.h): a step of 1,000 layers.
+  static constexpr size_t kMaxPending = 1024;
+
   enum class Phase : uint8_t { kJoining, kJoined, kLeft, kFailed };
 
   struct Completion {
@@ -62,7 +67,7 @@ class Session {
   // Gives the round's number and, in `bytes`, what to send.
   //   kInvalidArgument     the moments or the layer's name are malformed (which, and what is
   //                        allowed);
-  //   kResourceExhausted   beyond the coordinator's limits (both values);
+  //   kResourceExhausted   beyond the coordinator's limits (both values), or kMaxPending;
   //   kFailedPrecondition  Leave was called;
   //   otherwise            the membership has failed: its status.
   absl::StatusOr<uint64_t> Submit(const ReduceKey& key, const Moments& moments, absl::Time now,
@@ -86,6 +91,8 @@ class Session {
   size_t pending() const { return unanswered_; }
   // Why the membership failed; OK unless kFailed.
   const absl::Status& failure() const { return failure_; }
+  // Whether that ended or refused a round; otherwise nobody has missed anything yet.
+  bool failure_noticed() const { return failure_noticed_; }
   // What the coordinator said when it began to go down; empty if it has not.
   const std::string& draining() const { return draining_; }
 
@@ -109,13 +116,16 @@ class Session {
     bool answered = false;
   };
 
+  // What the coordinator said last, for the text of a deadline.
+  std::string LastAnswer(absl::Time now) const;
   absl::Status CheckOutgoing(const ReduceKey& key, const Moments& moments) const;
   void OnJoined(wire::Joined* joined, std::vector<Completion>* done);
-  void OnResult(wire::Result* result, std::vector<Completion>* done);
-  void OnFailure(const Failure& failure, std::vector<Completion>* done);
+  void OnResult(wire::Result* result, absl::Time now, std::vector<Completion>* done);
+  void OnFailure(const Failure& failure, absl::Time now, std::vector<Completion>* done);
   // The unanswered round with this epoch and number, or null.
   Pending* Find(const RoundKey& key);
-  void Answer(Pending* pending, absl::StatusOr<Moments> result, std::vector<Completion>* done);
+  void Answer(Pending* pending, absl::StatusOr<Moments> result, absl::Time now,
+              std::vector<Completion>* done);
   void Fail(absl::Status why, std::vector<Completion>* done);
   // A status of this side's making, with the same payload as the coordinator's.
   absl::Status Local(absl::StatusCode code, std::string text, const RoundKey& key) const;
@@ -125,12 +135,15 @@ class Session {
   wire::Joined joined_;
   Phase phase_ = Phase::kJoining;
   absl::Status failure_;
+  bool failure_noticed_ = false;
   std::string draining_;
 
   // Rounds first_pending_, first_pending_ + 1, ...; the front one is unanswered.
   std::deque<Pending> pending_;
   uint64_t first_pending_ = 1;
   size_t unanswered_ = 0;
+  absl::Time answered_ = absl::InfinitePast();  // when a round was last answered
+  std::string last_failure_;                    // its text; empty if it was a result
 
   wire::Codec codec_;
   wire::Contribution outgoing_;  // memory, reused

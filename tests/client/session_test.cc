@@ -284,6 +284,27 @@ TEST_F(SessionTest, EveryQueuedRoundHasItsOwnClock) {
   EXPECT_THAT(done_, SizeIs(1));
 }
 
+TEST_F(SessionTest, ARoundHeldUpByAFailedOneSaysWhy) {
+  Submit(Layer("a"));
+  Submit(Layer("b"));
+  now_ += kTimeout + absl::Milliseconds(20);
+  Receive(FailureOf(1, absl::StatusCode::kDeadlineExceeded, "round 1: rank 1 host h1 is missing"));
+  now_ = session_.deadline();
+  session_.Advance(now_, &done_);
+  ASSERT_THAT(done_, SizeIs(2));
+  EXPECT_THAT(Text(done_[1].result.status()),
+              AllOf(HasSubstr("round 2 layer b"),
+                    HasSubstr("its last answer came 30ms before: round 1: rank 1 host h1 is missing")));
+}
+
+TEST_F(SessionTest, TakesABoundedNumberOfRounds) {
+  for (size_t i = 0; i < Session::kMaxPending; ++i) Submit(Layer("a"));
+  const absl::Status status = Refused(Layer("b"), MakeMoments());
+  EXPECT_TRUE(absl::IsResourceExhausted(status));
+  EXPECT_THAT(Text(status), HasSubstr("layer b, rank 2 of group world (epoch 7) at 10.0.0.1:5000: "
+                                      "1024 rounds are under way"));
+}
+
 TEST_F(SessionTest, AnAnswerThatComesWithTheDeadlineIsTaken) {
   Submit(Layer("a"));
   now_ = session_.deadline();

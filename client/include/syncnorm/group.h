@@ -15,7 +15,19 @@
 //     the epoch completes; calls fail at once with the text that names it.
 //     Connect again to form a new epoch.
 //
-// fork(): make Groups after forking; a child's inherited one must not be used.
+// A worker whose coordinator has not answered a round by its deadline cannot know
+// whether the others got the result: its membership is over, and the others are
+// told that it is lost.
+//
+// With a coordinator_factory the coordinator lives as long as rank 0's Group.  ~Group
+// leaves, then lets the coordinator tell all others, finish open rounds and end
+// their streams (at most 5 s).  Their Leave then is OK as long as no round of theirs was refused.
+//
+// fork(): make Groups after forking.  In a child an inherited one does nothing:
+// calls fail with kFailedPrecondition ("client created in pid 10 used in pid 11; create
+// it after fork"), and its destructor leaks what belongs to the parent.
+//
+// A process's first Group makes two settings of the process; see client/grpc_transport.h.
 //
 // Thread-safety: thread-safe.
 #pragma once
@@ -63,10 +75,12 @@ struct GroupOptions {
 
   // Fills what the environment tells, first source first:
   //   rank, world size   SYNCNORM_RANK, SYNCNORM_WORLD_SIZE; RANK, WORLD_SIZE (torchrun);
-  //                      OMPI_COMM_WORLD_RANK, _SIZE (OpenMPI); SLURM_PROCID, SLURM_NTASKS
+  //                      OMPI_COMM_WORLD_RANK, _SIZE (OpenMPI); SLURM_PROCID, SLURM_NTASKS.
+  //                      A launcher counts only if it tells both.
   //   address            SYNCNORM_ADDR; MASTER_ADDR:SYNCNORM_PORT
   //   job                SYNCNORM_JOB; TORCHELASTIC_RUN_ID; SLURM_JOB_ID
   //   group, timeouts    SYNCNORM_GROUP; SYNCNORM_CONNECT_TIMEOUT, SYNCNORM_ROUND_TIMEOUT ("30s")
+  // An empty variable is as good as none.
   // kInvalidArgument names the variable and the value that could not be read;
   // kNotFound says which of rank, world size and address nothing told.
   static absl::StatusOr<GroupOptions> FromEnvironment();
@@ -94,7 +108,9 @@ class Group : public Reducer {
   virtual const std::vector<std::string>& hosts() const = 0;
 
   // Ends the membership cleanly, once everything submitted has been answered.  Later calls fail with
-  // kFailedPrecondition.  Safe to call twice.
+  // kFailedPrecondition.  Safe to call twice.  Otherwise:
+  //   the membership's failure  it had failed before;
+  //   kDeadlineExceeded         the coordinator did not confirm within 1 s; it is over anyway.
   virtual absl::Status Leave() = 0;
 };
 

@@ -61,7 +61,8 @@ class Reducer {
   virtual ~Reducer() = default;
 
   virtual int world_size() const = 0;
-  // Whether reductions can be made now.
+  // Whether this still is a member, or was one until its membership failed: then reductions fail with
+  // the reason, and nothing silently goes local.  False once it has left.
   virtual bool connected() const = 0;
 
   // Submits this member's moments and returns at once.  Errors, bad arguments

@@ -1,0 +1,86 @@
+// fork() with a living Group, as a data loader does it.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+
+#include "absl/strings/str_cat.h"
+#include "tests/client/workers.h"
+
+namespace syncnorm {
+namespace {
+
+// Runs `body` in a child; whether it returned true there.
+bool InChild(const std::function<bool()>& body) {
+  const pid_t pid = fork();
+  if (pid == 0) _exit(body() ? 0 : 1);
+  int status = 0;
+  return waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+bool Refuses(const absl::Status& status, pid_t parent) {
+  return absl::IsFailedPrecondition(status) &&
+         Text(status) == absl::StrCat("client created in pid ", parent, " used in pid ", getpid(),
+                                      "; create it after fork");
+}
+
+TEST(GroupForkTest, AChildIsRefusedAndTheParentGoesOn) {
+  const pid_t parent = getpid();
+  const auto coordinator = StartCoordinator();
+  auto groups = ConnectAll(coordinator->address(), 2);
+  MomentsFuture pending = groups[0]->Reduce(Layer("bn"), MomentsOf(0, 0));
+  EXPECT_TRUE(InChild([&] {
+    bool refused = pending.ready() && Refuses(pending.Wait().status(), parent);
+    refused &= Refuses(groups[0]->ReduceNow(Layer("bn"), MomentsOf(0, 0)).status(), parent);
+    MomentsFuture future = groups[0]->Reduce(Layer("bn"), MomentsOf(0, 0));
+    refused &= future.ready() && Refuses(future.Wait().status(), parent);
+    refused &= Refuses(groups[0]->AddLayer("x"), parent);
+    refused &= Refuses(groups[0]->Leave(), parent);
+    groups[0]->RemoveLayer("x");
+    refused &= groups[0]->rank() == 0 && groups[0]->world_size() == 2;
+    groups.clear();  // must not touch gRPC
+    return refused;
+  }));
+  EXPECT_EQ(*groups[1]->ReduceNow(Layer("bn"), MomentsOf(1, 0)), Expected(2, 0));
+  EXPECT_EQ(*pending.Wait(), Expected(2, 0));
+}
+
+TEST(GroupForkTest, ForksWhileRoundsRunDoNoHarm) {
+  const auto coordinator = StartCoordinator();
+  auto groups = ConnectAll(coordinator->address(), 2);
+  std::atomic<bool> stop{false};
+  std::thread member([&] {
+    for (int round = 0;; ++round) {
+      Moments moments = MomentsOf(1, round);
+      const auto result = groups[1]->ReduceNow(Layer("bn", round), moments);
+      ASSERT_TRUE(result.ok()) << result.status();
+      if (result->count == 1001) break;  // the other member's last word
+    }
+  });
+  std::thread forks([&] {
+    const pid_t parent = getpid();
+    for (int i = 0; i < 100; ++i) {
+      EXPECT_TRUE(InChild([&] {
+        return Refuses(groups[0]->ReduceNow(Layer("bn"), MomentsOf(0, 0)).status(), parent);
+      }));
+    }
+    stop = true;
+  });
+  for (int round = 0;; ++round) {
+    Moments moments = MomentsOf(0, round);
+    const bool last = stop;
+    if (last) moments.count = 999;
+    const auto result = groups[0]->ReduceNow(Layer("bn", round), moments);
+    ASSERT_TRUE(result.ok()) << result.status();
+    if (last) break;
+  }
+  forks.join();
+  member.join();
+}
+
+}  // namespace
+}  // namespace syncnorm
