@@ -75,6 +75,7 @@ struct InProcessGroup::Core {
   std::map<uint64_t, absl::Status> failures;
   std::map<uint64_t, Round> rounds;
   uint64_t completed = 0;
+  int waiting = 0;
   std::vector<std::vector<std::string>> submitted;
   std::set<std::pair<int, std::string>> layers;
 };
@@ -90,7 +91,10 @@ class InProcessGroup::Result final : public MomentsFuture::State {
 
   absl::StatusOr<Moments> Take() override {
     std::unique_lock lock(core_->mutex);
-    if (core_->changed.wait_for(lock, kPatience, [this] { return HaveLocked(); })) {
+    ++core_->waiting;
+    const bool have = core_->changed.wait_for(lock, kPatience, [this] { return HaveLocked(); });
+    --core_->waiting;
+    if (have) {
       return *core_->rounds[number_].result;
     }
     std::vector<int> missing;
@@ -195,6 +199,11 @@ void InProcessGroup::Release() {
 void InProcessGroup::Disconnect() {
   const std::lock_guard lock(core_->mutex);
   core_->connected = false;
+}
+
+int InProcessGroup::waiting() const {
+  const std::lock_guard lock(core_->mutex);
+  return core_->waiting;
 }
 
 uint64_t InProcessGroup::completed() const {

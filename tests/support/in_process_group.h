@@ -42,6 +42,8 @@ class InProcessGroup {
   void Release();
   void Disconnect();
 
+  // Threads that wait for a result now.
+  int waiting() const;
   // Rounds that all members have contributed to.
   uint64_t completed() const;
   // What `rank` submitted, in order: "forward bn step 3".
