@@ -23,6 +23,8 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/moments.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -30,7 +32,6 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include <syncnorm/moments.h>
 
 namespace syncnorm::server {
 

@@ -1,4 +1,5 @@
-// How the coordinator's process and its connections are set up.  Each setting was measured, or closes a hole.
+// How the coordinator's process and its connections are set up.  Each setting was measured, or
+// closes a hole.
 //
 // Thread-safety: PrepareProcess before gRPC is used by another thread.
 #pragma once

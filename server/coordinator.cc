@@ -62,19 +62,18 @@ void Coordinator::OnOpen(absl::Time now, StreamId stream, Output* output) {
 
 absl::Status Coordinator::Check(const wire::Join& join) const {
   if (join.protocol_major != wire::kProtocolMajor) {
-    return absl::UnimplementedError(absl::StrCat(
-        "protocol ", join.protocol_major, ".", join.protocol_minor,
-        " is not spoken here; the coordinator speaks ", wire::kProtocolMajor, ".",
-        wire::kProtocolMinor));
+    return absl::UnimplementedError(absl::StrCat("protocol ", join.protocol_major, ".",
+                                                 join.protocol_minor,
+                                                 " is not spoken here; the coordinator speaks ",
+                                                 wire::kProtocolMajor, ".", wire::kProtocolMinor));
   }
   if (!IsGroupName(join.group)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a group's name has 1 to ", wire::kMaxGroupNameBytes,
-                     " bytes of [A-Za-z0-9._/:-]"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a group's name has 1 to ", wire::kMaxGroupNameBytes, " bytes of [A-Za-z0-9._/:-]"));
   }
   if (join.world_size == 0 || join.world_size > wire::kMaxWorldSize) {
-    return absl::InvalidArgumentError(absl::StrCat("world_size ", join.world_size,
-                                                   " is not within 1 to ", wire::kMaxWorldSize));
+    return absl::InvalidArgumentError(
+        absl::StrCat("world_size ", join.world_size, " is not within 1 to ", wire::kMaxWorldSize));
   }
   if (join.world_size > settings_.limits.members) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -82,8 +81,8 @@ absl::Status Coordinator::Check(const wire::Join& join) const {
   }
   const Group* group = Find(join.group);
   if (group == nullptr && join.rank >= join.world_size) {
-    return absl::InvalidArgumentError(absl::StrCat("rank ", join.rank,
-                                                   " is outside of world_size ", join.world_size));
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank ", join.rank, " is outside of world_size ", join.world_size));
   }
   if (group == nullptr && groups_.size() >= settings_.limits.groups) {
     return absl::ResourceExhaustedError(
@@ -99,7 +98,8 @@ Group* Coordinator::Find(const std::string& name) const {
 
 Group* Coordinator::Make(absl::Time now, const wire::Join& join) {
   const uint64_t id = ++made_;
-  auto group = std::make_unique<Group>(id, join, now, settings_.limits, settings_.timeouts, &codec_);
+  auto group =
+      std::make_unique<Group>(id, join, now, settings_.limits, settings_.timeouts, &codec_);
   latest_[join.group] = group.get();
   return groups_.emplace(id, std::move(group)).first->second.get();
 }

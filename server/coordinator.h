@@ -20,16 +20,18 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/failure.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
-#include "absl/strings/string_view.h"
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "proto/codec.h"
 #include "proto/wire.h"
@@ -37,7 +39,6 @@
 #include "server/limits.h"
 #include "server/output.h"
 #include "server/rounds.h"
-#include <syncnorm/failure.h>
 
 namespace syncnorm::server {
 
@@ -109,8 +110,8 @@ class Coordinator {
   void Refuse(StreamId stream, const Failure& failure, Output* output);
   // The stream breaks the protocol: the same, and its group, if it has one, loses the member.
   void Expel(StreamId stream, absl::string_view what, Output* output);
-  // After an event of the group, whose replies begin at `first`: forgets the streams that they close,
-  // and the group when it is over; takes its deadline into account.
+  // After an event of the group, whose replies begin at `first`: forgets the streams that they
+  // close, and the group when it is over; takes its deadline into account.
   void Settle(Group* group, size_t first, Output* output);
   void Schedule(absl::Time deadline) { next_deadline_ = std::min(next_deadline_, deadline); }
   wire::Joined NewJoined() const;
@@ -118,8 +119,8 @@ class Coordinator {
   const Settings settings_;
   wire::Codec codec_;
   absl::flat_hash_map<StreamId, Stream> streams_;
-  std::map<uint64_t, std::unique_ptr<Group>> groups_;      // that have streams, in order of making
-  absl::flat_hash_map<std::string, Group*> latest_;        // of each name
+  std::map<uint64_t, std::unique_ptr<Group>> groups_;  // that have streams, in order of making
+  absl::flat_hash_map<std::string, Group*> latest_;    // of each name
   uint64_t made_ = 0;
   uint64_t epochs_ = 0;
   Rounds::Counters past_;  // of groups that are no more

@@ -29,9 +29,8 @@ void Group::Start(uint64_t epoch, wire::Joined joined, Output* output) {
   joined.round_timeout = members_.round_timeout();
   SendToAll(std::make_shared<const std::string>(codec_->Encode(joined)), /*answer=*/true,
             /*close=*/false, output);
-  output->notes.push_back({Note::Severity::kInfo,
-                           absl::StrCat(members_.Name(), ": started with ", members_.size(),
-                                        " members")});
+  output->notes.push_back({Note::Severity::kInfo, absl::StrCat(members_.Name(), ": started with ",
+                                                               members_.size(), " members")});
 }
 
 void Group::EndJoining(const Failure& failure, Output* output) {
@@ -128,6 +127,7 @@ void Group::Close(absl::StatusCode code, std::vector<uint32_t> ranks, const std:
   state_ = State::kClosed;
   const std::string why = absl::StrCat(what, "; epoch ", members_.epoch(), " is closed");
   rounds_->FailOpen(code, ranks, why, &answers_);
+  rounds_->TakeFailures();  // one note, below, is enough
   Send(output);
   closed_ = members_.Fail(code, RoundKey{.epoch = members_.epoch()}, std::move(ranks),
                           absl::StrCat(members_.Name(), ": ", why));

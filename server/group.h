@@ -20,12 +20,14 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/failure.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
-#include "absl/strings/string_view.h"
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "proto/codec.h"
 #include "proto/wire.h"
@@ -33,7 +35,6 @@
 #include "server/membership.h"
 #include "server/output.h"
 #include "server/rounds.h"
-#include <syncnorm/failure.h>
 
 namespace syncnorm::server {
 
@@ -95,9 +96,9 @@ class Group {
   wire::Codec* const codec_;
   State state_ = State::kForming;
   Membership members_;
-  std::optional<Rounds> rounds_;    // once running
-  std::optional<Failure> closed_;   // why, once closed
-  std::vector<Answer> answers_;     // reused
+  std::optional<Rounds> rounds_;   // once running
+  std::optional<Failure> closed_;  // why, once closed
+  std::vector<Answer> answers_;    // reused
 };
 
 }  // namespace syncnorm::server

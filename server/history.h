@@ -6,13 +6,14 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/round_key.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "server/fingerprint.h"
-#include <syncnorm/round_key.h>
 
 namespace syncnorm::server {
 

@@ -15,8 +15,8 @@ struct Limits {
   // Groups that are forming or running.  A job needs one to three ("world", and some for subsets),
   // and at rest a group costs about 1 KiB a member, so this is some hundreds of jobs.
   uint32_t groups = 1024;
-  // Members of one group.  The wire allows 4,096; each connection keeps a read buffer of 256 KiB, so
-  // 1,024 of them are 256 MiB.
+  // Members of one group.  The wire allows 4,096; each connection keeps a read buffer of 256 KiB,
+  // so 1,024 of them are 256 MiB.
   uint32_t members = 1024;
   // Streams open at once, over all groups: 4 groups of the largest size.  Needs as many file
   // descriptors when each worker is a process of its own.
@@ -30,38 +30,40 @@ struct Limits {
 
   // Rounds that have ended, kept per group to answer repeats and late members.  A member is at most
   // one round behind the others in a full barrier; 64 also covers a worker that has 64 unanswered
-  // rounds in flight when it sends them again.  At least kMinKeptRounds are kept whatever they weigh.
+  // rounds in flight when it sends them again.  At least kMinKeptRounds are kept whatever they
+  // weigh.
   uint32_t kept_rounds = 64;
   // Bytes that those may hold per group: 64 results of 2 x 16,384 channels, 64 x (8 + 4) x 16,384 =
   // 12 MiB, fit.
   uint64_t kept_bytes = 16u << 20;
 
-  // Rounds open at once, per group.  The gRPC service reads one unanswered contribution per stream, so that
-  // it opens one or two; the core allows a whole step of 1,000 layers.
+  // Rounds open at once, per group.  The gRPC service reads one unanswered contribution per stream,
+  // so that it opens one or two; the core allows a whole step of 1,000 layers.
   uint32_t open_rounds = 1024;
-  // Values waiting in open rounds, per group.  The worst order of arrival holds members x values x 8
-  // bytes: 1,000 layers x 2 x 2,048 channels x 7 of 8 members x 8 = 229 MB fit.
+  // Values waiting in open rounds, per group.  The worst order of arrival holds members x values x
+  // 8 bytes: 1,000 layers x 2 x 2,048 channels x 7 of 8 members x 8 = 229 MB fit.
   uint64_t open_bytes = 256u << 20;
 
-  // Messages and bytes that wait for one stream whose worker does not read.  The bytes of a result are
-  // shared by all members.  A worker that was stopped for a while has at most its own rounds in
+  // Messages and bytes that wait for one stream whose worker does not read.  The bytes of a result
+  // are shared by all members.  A worker that was stopped for a while has at most its own rounds in
   // flight here: 1,024 of them, as above.
   uint32_t queued_messages = 1024;
   uint64_t queued_bytes = 16u << 20;
 };
 
-// Two: the round that a member behind the others is in, and the one before, whose answer it may have lost.
+// Two: the round that a member behind the others is in, and the one before, whose answer it may
+// have lost.
 constexpr uint32_t kMinKeptRounds = 2;
 
 struct Timeouts {
-  // From a round's first contribution to its failure, where the members say nothing.  A collective of
-  // a trainer waits for the slowest loader; a minute is a hang, not a straggler.
+  // From a round's first contribution to its failure, where the members say nothing.  A collective
+  // of a trainer waits for the slowest loader; a minute is a hang, not a straggler.
   absl::Duration round = absl::Seconds(60);
-  // From a group's first join to its failure, where the members say nothing: the time that a cluster
-  // takes to start the last of the workers.
+  // From a group's first join to its failure, where the members say nothing: the time that a
+  // cluster takes to start the last of the workers.
   absl::Duration join = absl::Minutes(5);
-  // From a stream's opening to its Join, which the worker sends at once: only an idle or hostile peer
-  // takes longer.
+  // From a stream's opening to its Join, which the worker sends at once: only an idle or hostile
+  // peer takes longer.
   absl::Duration hello = absl::Seconds(5);
 };
 

@@ -88,8 +88,8 @@ absl::Status TryToBind(const ListenAddress& address) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int error = getaddrinfo(address.host.c_str(), absl::StrCat(address.port).c_str(), &hints,
-                                &found);
+  const int error =
+      getaddrinfo(address.host.c_str(), absl::StrCat(address.port).c_str(), &hints, &found);
   if (error != 0) return Unavailable(address, gai_strerror(error));
   const absl::Cleanup freer = [found] { freeaddrinfo(found); };
   for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {

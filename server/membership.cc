@@ -50,9 +50,9 @@ Membership::Joining Membership::Join(absl::Time now, StreamId stream, const wire
     const bool same_process =
         !join.incarnation.empty() && join.incarnation == member.incarnation && !established();
     if (!same_process) {
-      return Disagree(absl::StatusCode::kAlreadyExists, join.rank,
-                      absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank),
-                                   " holds"));
+      return Disagree(
+          absl::StatusCode::kAlreadyExists, join.rank,
+          absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank), " holds"));
     }
     joining.replaced = member.stream;
     --here_;

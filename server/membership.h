@@ -16,6 +16,8 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/failure.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -26,7 +28,6 @@
 #include "proto/wire.h"
 #include "server/limits.h"
 #include "server/output.h"
-#include <syncnorm/failure.h>
 
 namespace syncnorm::server {
 

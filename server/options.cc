@@ -1,10 +1,17 @@
 #include "server/options.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <initializer_list>
 #include <limits>
+#include <map>
 
+#include "absl/flags/commandlineflag.h"
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
+#include "absl/flags/reflection.h"
 #include "absl/flags/usage.h"
 #include "absl/flags/usage_config.h"
 #include "absl/strings/match.h"
@@ -35,11 +42,10 @@ ABSL_FLAG(std::string, port_file, "", "file to write the port to, atomically, on
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warn, error or off; the log is on stderr");
 
 ABSL_FLAG(absl::Duration, round_timeout, Timeouts().round,
-          "from a round's first contribution to its failure, where the workers ask for no less");
+          "from a round's first contribution to its failure, where the workers say nothing");
 ABSL_FLAG(absl::Duration, join_timeout, Timeouts().join,
-          "from a group's first join to its failure, where the workers ask for no less");
-ABSL_FLAG(absl::Duration, hello_timeout, Timeouts().hello,
-          "from a stream's opening to its Join");
+          "from a group's first join to its failure, where the workers say nothing");
+ABSL_FLAG(absl::Duration, hello_timeout, Timeouts().hello, "from a stream's opening to its Join");
 ABSL_FLAG(absl::Duration, drain_grace, absl::Seconds(10),
           "for rounds in flight to finish after SIGTERM");
 
@@ -116,24 +122,43 @@ std::string Version() {
                       wire::kProtocolMajor, ".", wire::kProtocolMinor, "\n");
 }
 
+bool Ours(absl::string_view file) { return absl::EndsWith(file, "server/options.cc"); }
+
+// Abseil's own --help ends with status 1, and names source files.
+bool WantsHelp(int argc, char** argv) {
+  return std::any_of(argv + 1, argv + argc, [](const char* argument) {
+    const absl::string_view text = argument;
+    return text == "--help" || text == "-help" || text == "-h";
+  });
+}
+
+void PrintHelp() {
+  std::map<std::string, const absl::CommandLineFlag*> flags;  // by name
+  for (const auto& [name, flag] : absl::GetAllFlags()) {
+    if (Ours(flag->Filename())) flags.emplace(name, flag);
+  }
+  std::string text = absl::StrCat(kUsage, "\n\nFlags:\n");
+  for (const auto& [name, flag] : flags) {
+    absl::StrAppend(&text, "  --", name, "  (", flag->DefaultValue(), ")\n      ", flag->Help(),
+                    "\n");
+  }
+  std::fputs(text.c_str(), stdout);
+}
+
 void SetUpFlags() {
   absl::SetProgramUsageMessage(kUsage);
   absl::FlagsUsageConfig config;
-  // Only our flags: libraries bring some of their own.
-  const auto ours = [](absl::string_view file) {
-    return absl::EndsWith(file, "server/options.cc");
-  };
-  config.contains_help_flags = ours;
-  config.contains_helpshort_flags = ours;
-  config.contains_helppackage_flags = ours;
   config.version_string = &Version;
-  config.normalize_filename = [](absl::string_view) { return std::string("the coordinator"); };
   absl::SetFlagsUsageConfig(config);
 }
 
 }  // namespace
 
 absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
+  if (WantsHelp(argc, argv)) {
+    PrintHelp();
+    std::exit(0);
+  }
   SetUpFlags();
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
   if (rest.size() > 1) {

@@ -11,8 +11,8 @@
 
 namespace syncnorm::server {
 
-// Names one stream of one worker for as long as the coordinator lives.  Issued by the shell, from 1;
-// never used twice.
+// Names one stream of one worker for as long as the coordinator lives.  Issued by the shell, from
+// 1; never used twice.
 using StreamId = uint64_t;
 
 // An encoded CoordinatorMessage.  Encoded once and shared by all that receive it.

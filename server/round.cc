@@ -1,10 +1,10 @@
 #include "server/round.h"
 
 #include <limits>
-#include "absl/strings/string_view.h"
 #include <utility>
 
 #include "absl/hash/hash.h"
+#include "absl/strings/string_view.h"
 #include "kernels/check.h"
 
 namespace syncnorm::server {
@@ -15,7 +15,7 @@ namespace {
 uint64_t Digest(const wire::Contribution& contribution) {
   const std::vector<double>& values = contribution.moments.values;
   const absl::string_view bytes(reinterpret_cast<const char*>(values.data()),
-                               values.size() * sizeof(double));
+                                values.size() * sizeof(double));
   return absl::HashOf(contribution.moments.count, bytes);
 }
 

@@ -33,9 +33,9 @@ class Round {
  public:
   enum class State : uint8_t { kOpen, kComplete, kFailed };
   enum class Added : uint8_t {
-    kWaiting,   // counted; others are missing
-    kLast,      // counted, and it was the last: Total() is there
-    kRepeat,    // the same came before: not counted again
+    kWaiting,  // counted; others are missing
+    kLast,     // counted, and it was the last: Total() is there
+    kRepeat,   // the same came before: not counted again
     // Not counted, and the round cannot go on:
     kChanged,   // another one came from this rank before
     kMismatch,  // differs from the first in its fingerprint

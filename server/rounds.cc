@@ -95,9 +95,9 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
   if (!round.open()) {
     ++counters_.repeats;
     if (round.state() == Round::State::kComplete && !round.Repeats(rank, *contribution)) {
-      const Failure failure =
-          Fail(absl::StatusCode::kAborted, round, {rank},
-               absl::StrCat(members_.Who(rank), " sent it again with other contents, after its result"));
+      const Failure failure = Fail(
+          absl::StatusCode::kAborted, round, {rank},
+          absl::StrCat(members_.Who(rank), " sent it again with other contents, after its result"));
       answers->push_back(Answer{{rank}, Encode(failure)});
     } else {
       answers->push_back(Answer{{rank}, round.answer()});
@@ -141,11 +141,11 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
 }
 
 EndOfEpoch Rounds::Desync(uint32_t rank, uint64_t number) const {
-  return EndOfEpoch{absl::StatusCode::kAborted,
-                    {rank},
-                    absl::StrCat("desync: ", members_.Who(rank), " is at round ", number, ", ",
-                                 LastOf(rank), ", the group's next is ", next(),
-                                 ": a contribution was lost")};
+  return EndOfEpoch{
+      absl::StatusCode::kAborted,
+      {rank},
+      absl::StrCat("desync: ", members_.Who(rank), " is at round ", number, ", ", LastOf(rank),
+                   ", the group's next is ", next(), ": a contribution was lost")};
 }
 
 std::optional<Failure> Rounds::Refuse(uint32_t rank, const Round& round,
@@ -211,9 +211,8 @@ Failure Rounds::Mismatch(uint32_t rank, const Round& round, const wire::Contribu
 
 Failure Rounds::Fail(absl::StatusCode code, const Round& round, std::vector<uint32_t> ranks,
                      const std::string& what) const {
-  return members_.Fail(
-      code, round.key(), std::move(ranks),
-      absl::StrCat(members_.Name(), " ", Describe(round.key()), ": ", what));
+  return members_.Fail(code, round.key(), std::move(ranks),
+                       absl::StrCat(members_.Name(), " ", Describe(round.key()), ": ", what));
 }
 
 void Rounds::Expire(absl::Time now, std::vector<Answer>* answers) {
@@ -228,8 +227,8 @@ void Rounds::Expire(absl::Time now, std::vector<Answer>* answers) {
     if (missing.size() > kMaxDescribed) {
       absl::StrAppend(&what, " and others of ", Ranks(missing));
     }
-    absl::StrAppend(&what, " did not contribute within ", InSeconds(members_.round_timeout()),
-                    "; ", Ranks(round.contributed()), " did");
+    absl::StrAppend(&what, " did not contribute within ", InSeconds(members_.round_timeout()), "; ",
+                    Ranks(round.contributed()), " did");
     End(&round, Fail(absl::StatusCode::kDeadlineExceeded, round, missing, what), std::nullopt,
         answers);
   }
@@ -297,8 +296,8 @@ std::string Rounds::LastOf(uint32_t rank) const {
   if (last_[rank] == 0) return "it contributed to no round";
   const RoundKey* key = history_.Find(last_[rank]);
   if (key == nullptr && last_[rank] >= first_) key = &At(last_[rank]).key();
-  return absl::StrCat("its last was ", key != nullptr ? Describe(*key)
-                                                      : absl::StrCat("round ", last_[rank]));
+  return absl::StrCat("its last was ",
+                      key != nullptr ? Describe(*key) : absl::StrCat("round ", last_[rank]));
 }
 
 Bytes Rounds::Encode(const Failure& failure) const {

@@ -24,6 +24,8 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/failure.h>
+
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -40,7 +42,6 @@
 #include "server/membership.h"
 #include "server/output.h"
 #include "server/round.h"
-#include <syncnorm/failure.h>
 
 namespace syncnorm::server {
 
@@ -71,9 +72,9 @@ class Rounds {
   Rounds(const Rounds&) = delete;
   Rounds& operator=(const Rounds&) = delete;
 
-  // May take the values out of `contribution`, whose epoch is this one.  Appends the answers that it
-  // causes; none while others are missing.  Returns what ends the epoch, if it does: then nothing
-  // was appended, and the contribution is not answered.
+  // May take the values out of `contribution`, whose epoch is this one.  Appends the answers that
+  // it causes; none while others are missing.  Returns what ends the epoch, if it does: then
+  // nothing was appended, and the contribution is not answered.
   std::optional<EndOfEpoch> Contribute(absl::Time now, uint32_t rank,
                                        wire::Contribution* contribution,
                                        std::vector<Answer>* answers);
@@ -128,9 +129,9 @@ class Rounds {
   wire::Codec* const codec_;
   const FoldOrder order_;
   bool draining_ = false;
-  uint64_t first_ = 1;         // number of rounds_.front()
-  std::deque<Round> rounds_;   // kept and open
-  uint64_t oldest_open_ = 1;   // number of the first open round, or of the next to open
+  uint64_t first_ = 1;        // number of rounds_.front()
+  std::deque<Round> rounds_;  // kept and open
+  uint64_t oldest_open_ = 1;  // number of the first open round, or of the next to open
   uint64_t open_ = 0;
   uint64_t open_bytes_ = 0;
   uint64_t kept_bytes_ = 0;

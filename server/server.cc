@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/check.h"
 #include "proto/clock.h"
 #include "server/channel.h"
 #include "server/service.h"
@@ -65,6 +66,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
 }
 
 Server::~Server() { Stop(); }
+
+Snapshot Server::snapshot() const {
+  SYNCNORM_CHECK(running_ != nullptr);
+  return running_->service.snapshot();
+}
 
 bool Server::Drain(absl::Duration grace) {
   if (running_ == nullptr) return true;

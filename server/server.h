@@ -38,6 +38,9 @@ class Server {
   const std::string& address() const { return address_; }
   int port() const { return port_; }  // 0 for a unix socket
 
+  // What there is now.  Not after Drain.
+  Snapshot snapshot() const;
+
   // Tells all workers, lets open rounds finish for at most `grace`, closes all streams, and stops.
   // Returns whether every worker was told the end before the server stopped.
   bool Drain(absl::Duration grace);

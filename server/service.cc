@@ -1,6 +1,7 @@
 #include "server/service.h"
 
 #include <grpc/support/time.h>
+#include <grpcpp/alarm.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 
 #include <algorithm>
@@ -28,6 +29,15 @@ grpc::Slice Share(const Bytes& bytes) {
 
 }  // namespace
 
+// Work from another thread, which an alarm that is due at once brings through the queue.
+struct Service::Task : ServiceStream::Tag {
+  explicit Task(std::function<void()> work)
+      : ServiceStream::Tag{nullptr, Operation::kRequest}, run(std::move(work)) {}
+
+  grpc::Alarm alarm;
+  std::function<void()> run;
+};
+
 Service::Service(const Settings& settings, Clock* clock)
     : limits_(settings.limits), clock_(clock), coordinator_(settings), wake_at_() {}
 
@@ -52,17 +62,7 @@ void Service::Run() {
         Tick(clock_->Now());
         break;
       case grpc::CompletionQueue::GOT_EVENT:
-        if (tag == &drain_alarm_) {
-          const absl::Time now = clock_->Now();
-          coordinator_.Drain(now, drain_grace_, &output_);
-          Send(now);
-        } else if (tag == &stop_alarm_) {
-          running_ = false;  // nothing may be started on the queue from here on
-          queue_->Shutdown();
-        } else if (running_) {
-          const auto* stream_tag = static_cast<ServiceStream::Tag*>(tag);
-          Handle(stream_tag->stream, stream_tag->operation, ok);
-        }
+        Dispatch(static_cast<ServiceStream::Tag*>(tag), ok);
         break;
     }
     // The one stream that is left waits for a call that will not come.
@@ -72,15 +72,24 @@ void Service::Run() {
   }
 }
 
+void Service::Dispatch(ServiceStream::Tag* tag, bool ok) {
+  if (tag->stream == nullptr) {
+    const std::unique_ptr<Task> task(static_cast<Task*>(tag));
+    task->run();
+  } else if (running_) {
+    Handle(tag->stream, tag->operation, ok);
+  }
+}
+
 gpr_timespec Service::WakeAt() {
   const absl::Time at = std::min(next_tick_, coordinator_.NextDeadline());
   if (at != wake_time_) {
     wake_time_ = at;
     const absl::Duration wait = std::max(at - clock_->Now(), absl::ZeroDuration());
     // Up to the next millisecond, which is what the poller counts in.
-    wake_at_ = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                            gpr_time_from_millis(absl::ToInt64Milliseconds(wait) + 1,
-                                                 GPR_TIMESPAN));
+    wake_at_ =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                     gpr_time_from_millis(absl::ToInt64Milliseconds(wait) + 1, GPR_TIMESPAN));
   }
   return wake_at_;
 }
@@ -144,9 +153,9 @@ void Service::HandleMessage(absl::Time now, ServiceStream* stream) {
   if (stream->closing()) return;
   const absl::Status status = Decode(stream->read());
   if (!status.ok()) {
-    coordinator_.OnMalformed(
-        now, stream->id(),
-        absl::string_view(status.message().data(), status.message().size()), &output_);
+    coordinator_.OnMalformed(now, stream->id(),
+                             absl::string_view(status.message().data(), status.message().size()),
+                             &output_);
     return;
   }
   switch (message_.kind) {
@@ -230,13 +239,36 @@ ServiceStream* Service::Find(StreamId id) {
   return it == streams_.end() ? nullptr : it->second.get();
 }
 
+void Service::Post(std::function<void()> run) {
+  auto* task = new Task(std::move(run));  // Dispatch deletes it
+  task->alarm.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC),
+                  static_cast<ServiceStream::Tag*>(task));
+}
+
 void Service::Drain(absl::Duration grace) {
-  drain_grace_ = grace;
-  drain_alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), &drain_alarm_);
+  Post([this, grace] {
+    const absl::Time now = clock_->Now();
+    coordinator_.Drain(now, grace, &output_);
+    Send(now);
+  });
+}
+
+Snapshot Service::snapshot() {
+  Snapshot snapshot;
+  absl::Notification taken;
+  Post([&] {
+    snapshot = coordinator_.snapshot();
+    taken.Notify();
+  });
+  taken.WaitForNotification();
+  return snapshot;
 }
 
 void Service::Stop() {
-  stop_alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), &stop_alarm_);
+  Post([this] {
+    running_ = false;  // nothing may be started on the queue from here on
+    queue_->Shutdown();
+  });
 }
 
 }  // namespace syncnorm::server

@@ -1,8 +1,8 @@
 // Service: the gRPC shell around the Coordinator.  It decides nothing: it turns
 // what comes on the streams into the core's events, and writes the replies.
 //
-// One thread, one completion queue: at two and more workers this took a half to a third of the CPU time
-// that the callback and the synchronous servers took, and the core needs no lock.
+// One thread, one completion queue: at two and more workers this took a half to a third of the CPU
+// time that the callback and the synchronous servers took, and the core needs no lock.
 //
 // Write first, read after.  A stream's next Read is posted only when the answer to its last Join or
 // Contribution was given to gRPC to write, and the Reads of a completed round
@@ -25,13 +25,13 @@
 // The stream's own status is always OK when the coordinator ends it; the reason
 // is in the last Failure.
 //
-// Thread-safety: Run() on one thread; Drain, WaitUntilDrained and Stop from any other.
+// Thread-safety: Run() on one thread; Drain, WaitUntilDrained, snapshot and Stop from any other.
 #pragma once
 
-#include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -69,13 +69,20 @@ class Service {
   bool WaitUntilDrained(absl::Duration timeout) {
     return drained_.WaitForNotificationWithTimeout(timeout);
   }
+  // As of now.  Waits for the loop, so not after Stop.
+  Snapshot snapshot();
   // After the gRPC server's Shutdown: lets Run return.  Once.
   void Stop();
 
  private:
   using Operation = ServiceStream::Operation;
+  struct Task;
+
+  // Runs it in the loop's thread, soon.
+  void Post(std::function<void()> run);
 
   void Request();
+  void Dispatch(ServiceStream::Tag* tag, bool ok);
   void Handle(ServiceStream* stream, Operation operation, bool ok);
   void HandleMessage(absl::Time now, ServiceStream* stream);
   void Tick(absl::Time now);
@@ -107,10 +114,6 @@ class Service {
   RateLimit log_limit_;
   bool running_ = true;
 
-  // To wake the loop from other threads.
-  grpc::Alarm drain_alarm_;
-  grpc::Alarm stop_alarm_;
-  absl::Duration drain_grace_;
   absl::Notification drained_;
 };
 

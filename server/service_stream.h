@@ -29,7 +29,7 @@ class ServiceStream {
   // What came back from the completion queue.
   enum class Operation : uint8_t { kRequest, kRead, kWrite, kFinish, kDone };
   struct Tag {
-    ServiceStream* stream;
+    ServiceStream* stream;  // null: not of a stream, the service's own
     Operation operation;
   };
   using Rpc = grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;

@@ -1,0 +1,178 @@
+// The real program: its command line, its signals, and workers that are real processes.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "proto/clock.h"
+#include "tests/server/process.h"
+#include "tests/server/test_worker.h"
+
+namespace syncnorm::server {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+constexpr char kWorkerVariable[] = "SYNCNORM_TEST_WORKER";
+const char kProgram[] = SYNCNORM_COORDINATOR;
+
+// A coordinator that listens.
+class Program {
+ public:
+  explicit Program(const std::vector<std::string>& flags = {}) : process_(Command(flags)) {
+    const std::string line = process_.ReadLine();
+    EXPECT_THAT(line, StartsWith("listening on "));
+    address_ = std::string(absl::StripPrefix(line, "listening on "));
+  }
+
+  const std::string& address() const { return address_; }
+  Process& process() { return process_; }
+
+ private:
+  static std::vector<std::string> Command(const std::vector<std::string>& flags) {
+    std::vector<std::string> command = {kProgram, "--listen=127.0.0.1:0"};
+    command.insert(command.end(), flags.begin(), flags.end());
+    return command;
+  }
+
+  Process process_;
+  std::string address_;
+};
+
+void ExpectOneLine(const Ran& ran, const std::string& text) {
+  EXPECT_NE(ran.status, 0);
+  EXPECT_EQ(ran.output, "");
+  EXPECT_THAT(ran.errors, HasSubstr(text));
+  EXPECT_EQ(std::count(ran.errors.begin(), ran.errors.end(), '\n'), 1) << ran.errors;
+}
+
+TEST(MainTest, HelpNamesTheFlagsAndTheirDefaults) {
+  const Ran ran = RunToEnd({kProgram, "--help"});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.output,
+              AllOf(HasSubstr("--listen  (127.0.0.1:7070)"), HasSubstr("--round_timeout  (1m)"),
+                    HasSubstr("--max_groups  (1024)"), HasSubstr("SIGTERM")));
+}
+
+TEST(MainTest, VersionIsOneLine) {
+  const Ran ran = RunToEnd({kProgram, "--version"});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.output, AllOf(StartsWith("syncnorm-coordinator "), HasSubstr("protocol 1.0")));
+}
+
+TEST(MainTest, BadCommandLinesAreOneClearLine) {
+  ExpectOneLine(RunToEnd({kProgram, "--bogus=1"}), "bogus");
+  ExpectOneLine(RunToEnd({kProgram, "--round_timeout=soon"}), "round_timeout");
+  ExpectOneLine(RunToEnd({kProgram, "--round_timeout=-1s"}), "--round_timeout: -1s is not above 0");
+  ExpectOneLine(RunToEnd({kProgram, "--listen=nowhere"}), "expected HOST:PORT");
+  ExpectOneLine(RunToEnd({kProgram, "--kept_rounds=1"}), "--kept_rounds: 1 is not within 2 to");
+  ExpectOneLine(RunToEnd({kProgram, "--log_level=loud"}), "--log_level: ");
+  ExpectOneLine(RunToEnd({kProgram, "argument"}), "unexpected argument \"argument\"");
+  ExpectOneLine(RunToEnd({kProgram, "--listen=127.0.0.1:0", "--port_file=/nowhere/port"}),
+                "cannot write port file /nowhere/port");
+}
+
+TEST(MainTest, RefusesPlaintextThatOtherMachinesCanReachUnlessToldTo) {
+  ExpectOneLine(RunToEnd({kProgram, "--listen=0.0.0.0:0"}), "give --insecure if that is meant");
+  Process process({kProgram, "--listen=0.0.0.0:0", "--insecure"});
+  EXPECT_THAT(process.ReadLine(), StartsWith("listening on 0.0.0.0:"));
+}
+
+TEST(MainTest, APortInUseIsOneClearLine) {
+  Program first;
+  ExpectOneLine(RunToEnd({kProgram, "--listen=" + first.address()}),
+                absl::StrCat("cannot listen on ", first.address(), ": Address already in use"));
+}
+
+TEST(MainTest, WritesThePortFile) {
+  const std::string path =
+      (std::filesystem::path(testing::TempDir()) / absl::StrCat("port", getpid())).string();
+  Program program({"--port_file=" + path});
+  std::ifstream file(path);
+  int port = 0;
+  file >> port;
+  EXPECT_EQ(absl::StrCat("127.0.0.1:", port), program.address());
+  std::filesystem::remove(path);
+}
+
+TEST(MainTest, ASignalDrainsAndEndsWithStatusZero) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    Program program;
+    TestWorker worker(program.address());
+    worker.Join(0, 1);
+    worker.ReadJoined();
+    worker.Contribute(1, 3);
+    EXPECT_EQ(worker.ReadResult().moments.values[0], 3);
+    program.process().Signal(signal);
+    EXPECT_EQ(worker.Read()->kind, wire::CoordinatorMessage::Kind::kDraining);
+    EXPECT_THAT(worker.ReadToEnd(), HasSubstr("going down"));
+    EXPECT_EQ(program.process().Wait(), 0);
+    EXPECT_THAT(program.process().Errors(), HasSubstr("drained"));
+  }
+}
+
+TEST(MainTest, TheGraceOfADrainIsKept) {
+  Program program({"--drain_grace=100ms"});
+  TestWorker a(program.address());
+  TestWorker b(program.address());
+  a.Join(0, 2);
+  b.Join(1, 2);
+  a.ReadJoined();
+  b.ReadJoined();
+  a.Contribute(1);  // b never does
+  program.process().Signal(SIGTERM);
+  EXPECT_THAT(a.ReadToEnd(), HasSubstr("going down"));
+  EXPECT_EQ(program.process().Wait(), 0);
+}
+
+TEST(MainTest, AKilledWorkerIsNamedToTheOthersWithinASecond) {
+  Program program;
+  TestWorker survivor(program.address());
+  survivor.Join(0, 2);
+  Process victim({"/proc/self/exe"}, {absl::StrCat(kWorkerVariable, "=", program.address())});
+  survivor.ReadJoined();
+  EXPECT_EQ(victim.ReadLine(), "joined");
+  survivor.Contribute(1);
+  const absl::Time before = MonotonicClock().Now();
+  victim.Signal(SIGKILL);
+  const Failure failure = survivor.ReadFailure();
+  EXPECT_LT(MonotonicClock().Now() - before, absl::Seconds(1));
+  EXPECT_EQ(failure.ranks, std::vector<uint32_t>{1});
+  EXPECT_THAT(failure.text, AllOf(HasSubstr("rank 1 (host h1, pid "), HasSubstr("disconnected")));
+}
+
+// The process that a test kills: rank 1 of 2, which joins and waits.
+int BeAWorker(const char* address) {
+  TestWorker worker(address);
+  worker.Join(1, 2);
+  worker.ReadJoined();
+  std::puts("joined");
+  std::fflush(stdout);
+  worker.Read();
+  return 0;
+}
+
+}  // namespace
+}  // namespace syncnorm::server
+
+int main(int argc, char** argv) {
+  if (const char* address = std::getenv(syncnorm::server::kWorkerVariable)) {
+    return syncnorm::server::BeAWorker(address);
+  }
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
