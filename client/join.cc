@@ -20,7 +20,7 @@ struct Attempt {
 
 // One try: the joined session, or null and `attempt`.
 std::unique_ptr<Session> TryOnce(const std::string& address, const wire::Join& join,
-                                 absl::Time deadline, Clock* clock, Transport* transport,
+                                 absl::Time give_up, Clock* clock, Transport* transport,
                                  Attempt* attempt) {
   auto session = std::make_unique<Session>(address, join);
   wire::Codec codec;
@@ -30,7 +30,10 @@ std::unique_ptr<Session> TryOnce(const std::string& address, const wire::Join& j
   transport->Write(session->Start(), /*last=*/false);
   transport->Read();
   while (!attempt->reached || session->phase() == Session::Phase::kJoining) {
-    switch (transport->Next(deadline)) {
+    // Once a coordinator has the join, its own text is worth waiting for.
+    const absl::Duration slack =
+        attempt->reached ? Session::kAnswerSlack : absl::ZeroDuration();
+    switch (transport->Next(give_up + slack)) {
       case Transport::Event::kNothing:
         attempt->timed_out = true;
         return nullptr;
@@ -87,8 +90,8 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
     wire::Join attempted = join;
     attempted.join_timeout = std::max(give_up - clock->Now(), absl::Milliseconds(1));
     Attempt attempt;
-    std::unique_ptr<Session> session = TryOnce(
-        address, attempted, give_up + Session::kAnswerSlack, clock, transport, &attempt);
+    std::unique_ptr<Session> session =
+        TryOnce(address, attempted, give_up, clock, transport, &attempt);
     if (session != nullptr) return session;
     if (!attempt.closed) Close(transport);
     const absl::Time now = clock->Now();
@@ -102,12 +105,14 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
       const absl::Status& why = attempt.closed ? transport->status() : attempt.status;
       last_error = std::string(why.message().data(), why.message().size());
     }
-    if (attempt.timed_out || now >= give_up) {
-      return absl::UnavailableError(absl::StrCat("nothing answered the join of ", who, " for ",
-                                                 absl::FormatDuration(now - began), " (", attempts,
-                                                 " attempts); last error: ", last_error));
+    if (!attempt.timed_out) {
+      transport->AwaitRetry(std::min(now + Backoff(attempts, join.rank), give_up));
     }
-    transport->AwaitRetry(std::min(now + Backoff(attempts, join.rank), give_up));
+    if (clock->Now() >= give_up) {
+      return absl::UnavailableError(absl::StrCat(
+          "nothing answered the join of ", who, " for ", absl::FormatDuration(give_up - began),
+          " (", attempts, " attempts); last error: ", last_error));
+    }
   }
 }
 
