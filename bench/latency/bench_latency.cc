@@ -259,7 +259,8 @@ int RunHarness() {
   std::unique_ptr<Place> place = MakeLoopback();
   if (netlab) {
     std::string script = absl::GetFlag(FLAGS_netlab);
-    if (const char* from_env = std::getenv("SYNCNORM_NETLAB"); script.empty() && from_env != nullptr) {
+    if (const char* from_env = std::getenv("SYNCNORM_NETLAB");
+        script.empty() && from_env != nullptr) {
       script = from_env;
     }
     const int hosts = 1 + *std::max_element(settings->workers.begin(), settings->workers.end());
