@@ -1,5 +1,6 @@
 // Timing and reporting: variants are run in turn, repetition by repetition, so
-// that a disturbance of the machine meets all of them alike.
+// that a disturbance of the machine meets all of them alike.  Times are CPU time
+// of the calling thread, which does all the work.
 //
 // Thread-safety: none; one thread calls it.
 #pragma once
