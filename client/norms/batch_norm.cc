@@ -58,9 +58,8 @@ absl::Status SyncBatchNorm::Forward(const ConstTensor& x, const PositionMask* ma
                      local.row(1).data());
     if (now.synchronised) now.step = ++steps_;
     const absl::StatusOr<Moments> global =
-        now.synchronised
-            ? group_->ReduceNow({name_, Direction::kForward, now.step, x.dtype}, local)
-            : ReduceAlone(local);
+        now.synchronised ? group_->ReduceNow({name_, Direction::kForward, now.step, x.dtype}, local)
+                         : ReduceAlone(local);
     if (!global.ok()) return global.status();
     now.count = global->count;
     now.mean.assign(global->row(0).begin(), global->row(0).end());

@@ -12,14 +12,15 @@
 // Thread-safety: pure functions.
 #pragma once
 
+#include <syncnorm/moments.h>
+#include <syncnorm/tensor.h>
+
 #include <cstdint>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/kernels.h"
-#include <syncnorm/moments.h>
-#include <syncnorm/tensor.h>
 
 namespace syncnorm::norms {
 

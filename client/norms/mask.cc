@@ -27,7 +27,8 @@ absl::StatusOr<std::vector<uint8_t>> ZerosAndOnes(const T* values, int64_t posit
   for (int64_t p = 0; p < positions; ++p) {
     if (values[p] != T{0} && values[p] != T{1}) {
       return absl::InvalidArgumentError(absl::StrCat("the mask has ", values[p], " at position ", p,
-                                                     " of ", positions, ": only 0 and 1 are "
+                                                     " of ", positions,
+                                                     ": only 0 and 1 are "
                                                      "allowed"));
     }
     valid[p] = values[p] == T{1};
@@ -61,9 +62,8 @@ absl::StatusOr<std::vector<uint8_t>> ValidPositions(const PositionMask* mask,
     case PositionMask::Type::kF32:
       return ZerosAndOnes(static_cast<const float*>(mask->data), positions);
   }
-  return absl::InvalidArgumentError(absl::StrCat("the mask's type is ",
-                                                 static_cast<int>(mask->type),
-                                                 "; it must be kByte (0) or kF32 (1)"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the mask's type is ", static_cast<int>(mask->type), "; it must be kByte (0) or kF32 (1)"));
 }
 
 absl::StatusOr<std::vector<uint8_t>> ValidTokens(const uint8_t* pad_mask, int64_t times,
@@ -74,9 +74,9 @@ absl::StatusOr<std::vector<uint8_t>> ValidTokens(const uint8_t* pad_mask, int64_
     for (int64_t t = 0; t < times; ++t) {
       const uint8_t padding = pad_mask[b * times + t];
       if (padding > 1) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("the padding mask has ", padding, " at sample ", b, ", time ", t,
-                         ": only 0 and 1 (padding) are allowed"));
+        return absl::InvalidArgumentError(absl::StrCat("the padding mask has ", padding,
+                                                       " at sample ", b, ", time ", t,
+                                                       ": only 0 and 1 (padding) are allowed"));
       }
       valid[t * samples + b] = padding == 0;
     }

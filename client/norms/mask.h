@@ -6,12 +6,13 @@
 // Thread-safety: pure functions.
 #pragma once
 
+#include <syncnorm/batch_norm.h>
+
 #include <cstdint>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include <syncnorm/batch_norm.h>
 
 namespace syncnorm::norms {
 

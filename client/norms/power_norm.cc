@@ -127,8 +127,8 @@ absl::Status SyncPowerNorm::Backward(const Context& context, const ConstTensor& 
   std::vector<double> correction(channels), root = context.invstd;
   if (context.training) {
     const bool reference = options_.semantics == PowerNormSemantics::kReference;
-    const bool exact = !reference && dx != nullptr &&
-                       static_cast<int64_t>(context.step) <= options_.warmup_iters;
+    const bool exact =
+        !reference && dx != nullptr && static_cast<int64_t>(context.step) <= options_.warmup_iters;
     Moments local = Moments::Sums(2, channels, PrecisionOf(x.dtype));
     local.count = count;
     for (int64_t c = 0; c < channels; ++c) {

@@ -10,12 +10,13 @@
 // Thread-safety: thread-compatible, as their SyncPowerNorm.
 #pragma once
 
+#include <syncnorm/power_norm.h>
+
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
-#include <syncnorm/power_norm.h>
 
 namespace syncnorm {
 
@@ -31,8 +32,8 @@ struct SyncPowerNorm::ForwardStatistic {
 };
 
 struct SyncPowerNorm::Pending {
-  std::shared_ptr<ForwardStatistic> forward;  // null: none
-  MomentsFuture backward;                     // invalid: none
+  std::shared_ptr<ForwardStatistic> forward;           // null: none
+  MomentsFuture backward;                              // invalid: none
   std::shared_ptr<ForwardStatistic> backward_forward;  // of the same step as `backward`
 };
 

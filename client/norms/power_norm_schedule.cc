@@ -63,8 +63,8 @@ void SyncPowerNorm::MovePhi(const ForwardStatistic& statistic) {
   if (statistic.count == 0 || !AllFinite(statistic.power)) return;
   const double t = static_cast<double>(statistic.t);
   const double alpha = options_.alpha_fwd;
-  const bool cumulative = options_.semantics == PowerNormSemantics::kReference &&
-                          statistic.t < options_.warmup_iters;
+  const bool cumulative =
+      options_.semantics == PowerNormSemantics::kReference && statistic.t < options_.warmup_iters;
   for (size_t c = 0; c < phi_.size(); ++c) {
     const double v = statistic.power[c];
     if (cumulative) phi_[c] = ((t - 1) * phi_[c] + v) / t;

@@ -1,5 +1,7 @@
 #include "tests/support/compare.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -7,8 +9,6 @@
 #include <limits>
 #include <map>
 #include <utility>
-
-#include <gtest/gtest.h>
 
 namespace syncnorm::testing {
 namespace {
@@ -36,8 +36,7 @@ Ledger* TheLedger() {
   return ledger;
 }
 
-[[maybe_unused]] const auto* const registered =
-    ::testing::AddGlobalTestEnvironment(TheLedger());
+[[maybe_unused]] const auto* const registered = ::testing::AddGlobalTestEnvironment(TheLedger());
 
 }  // namespace
 

@@ -8,13 +8,13 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/tensor.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <random>
 #include <string>
 #include <vector>
-
-#include <syncnorm/tensor.h>
 
 namespace syncnorm::testing {
 

@@ -22,10 +22,10 @@ std::string Describe(const ReduceKey& key) {
 }
 
 std::string Describe(const ReduceKey& key, const Moments& moments) {
-  return absl::StrCat(Describe(key), ", ", std::string(Name(moments.kind)), " ", moments.rows,
-                      " x ", moments.channels, " ", std::string(Name(moments.precision)),
-                      key.dtype.has_value() ? absl::StrCat(" of ", std::string(Name(*key.dtype)))
-                                            : std::string());
+  return absl::StrCat(
+      Describe(key), ", ", std::string(Name(moments.kind)), " ", moments.rows, " x ",
+      moments.channels, " ", std::string(Name(moments.precision)),
+      key.dtype.has_value() ? absl::StrCat(" of ", std::string(Name(*key.dtype))) : std::string());
 }
 
 }  // namespace
@@ -52,8 +52,8 @@ struct InProcessGroup::Core {
     for (int rank = 0; rank < world_size; ++rank) {
       auto& [key, moments] = *round->slots[rank];
       if (const std::string mine = Describe(key, moments); mine != first) {
-        round->result = absl::AbortedError(absl::StrCat(
-            "round ", number, ": rank 0 is at ", first, "; rank ", rank, " at ", mine));
+        round->result = absl::AbortedError(absl::StrCat("round ", number, ": rank 0 is at ", first,
+                                                        "; rank ", rank, " at ", mine));
         return;
       }
       RoundToWire(&moments);
@@ -131,9 +131,8 @@ class InProcessGroup::Member final : public Reducer {
     Core::Round& round = core_->rounds[number];
     round.slots.resize(core_->world_size);
     if (!core_->arrival_order.empty()) {
-      core_->changed.wait_for(lock, kPatience, [&] {
-        return core_->arrival_order[round.arrived] == rank_;
-      });
+      core_->changed.wait_for(lock, kPatience,
+                              [&] { return core_->arrival_order[round.arrived] == rank_; });
     }
     round.slots[rank_] = {key, moments};
     if (++round.arrived == static_cast<size_t>(core_->world_size)) {

@@ -16,6 +16,8 @@
 // Thread-safety: thread-safe.
 #pragma once
 
+#include <syncnorm/reducer.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -24,7 +26,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include <syncnorm/reducer.h>
 
 namespace syncnorm::testing {
 

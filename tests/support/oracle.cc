@@ -59,7 +59,8 @@ Numbers BatchNormOracle::Forward(const Numbers& x, const std::vector<uint8_t>& v
     const Real root = std::sqrt(squares / n + eps);
     for (size_t p = 0; p < positions; ++p) {
       if (!Counts(valid, p)) continue;
-      y[p * width + c] = static_cast<double>(weight[c] * (x[p * width + c] - mean) / root + bias[c]);
+      const Real h = (x[p * width + c] - mean) / root;
+      y[p * width + c] = static_cast<double>(weight[c] * h + bias[c]);
     }
     saved->mean[c] = mean;
     saved->var[c] = squares / n;
@@ -162,7 +163,8 @@ Numbers PowerNormOracle::Forward(const Numbers& x, const std::vector<uint8_t>& v
     if (!options.paper && saved->t < options.warmup) {
       phi[c] = ((saved->t - 1) * phi[c] + saved->power[c]) / saved->t;
     }
-    phi[c] = options.alpha_fwd * phi[c] + (1 - static_cast<Real>(options.alpha_fwd)) * saved->power[c];
+    const Real alpha = options.alpha_fwd;
+    phi[c] = alpha * phi[c] + (1 - alpha) * saved->power[c];
   }
   return y;
 }
@@ -192,11 +194,12 @@ OracleGradients PowerNormOracle::Backward(const Saved& saved, const Numbers& dy,
     }
     const bool exact = options.paper && saved.t <= options.warmup;
     const Real correction = exact ? (m > 0 ? sum_gz / m : 0) : rest * ema[c] * grad_scale;
-    const Real root = options.paper || saved.count == 0 ? saved.root[c]
-                                                        : std::sqrt(saved.power[c] + options.eps);
+    const Real root =
+        options.paper || saved.count == 0 ? saved.root[c] : std::sqrt(saved.power[c] + options.eps);
     for (size_t p = 0; p < positions; ++p) {
       const size_t i = p * width + c;
-      if (in_statistic(p)) d[i] = (static_cast<Real>(weight[c]) * dy[i] - correction * saved.z[i]) / root;
+      const Real g = static_cast<Real>(weight[c]) * dy[i];
+      if (in_statistic(p)) d[i] = (g - correction * saved.z[i]) / root;
     }
     if (m > 0) moved[c] += sum_az / m;
     result.weight[c] = static_cast<double>(sum_dyz);
@@ -222,8 +225,7 @@ Numbers PowerNormOracle::Infer(const Numbers& x) const {
   Numbers y;
   for (size_t i = 0; i < x.size(); ++i) {
     const size_t c = i % width;
-    y.push_back(
-        static_cast<double>(weight[c] * xs[i] / std::sqrt(phi[c] + options.eps) + bias[c]));
+    y.push_back(static_cast<double>(weight[c] * xs[i] / std::sqrt(phi[c] + options.eps) + bias[c]));
   }
   return y;
 }

@@ -17,6 +17,9 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/reducer.h>
+#include <syncnorm/tensor.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -26,14 +29,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include <syncnorm/reducer.h>
-#include <syncnorm/tensor.h>
 
 namespace syncnorm {
 
 struct BatchNormOptions {
   int64_t channels = 0;
-  double eps = 1e-5;                      // > = 0, finite
+  double eps = 1e-5;                     // > = 0, finite
   std::optional<double> momentum = 0.1;  // in [0, 1]; none: cumulative average
   bool affine = true;
   bool track_running_stats = true;

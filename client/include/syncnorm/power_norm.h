@@ -35,6 +35,9 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <syncnorm/reducer.h>
+#include <syncnorm/tensor.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -44,8 +47,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include <syncnorm/reducer.h>
-#include <syncnorm/tensor.h>
 
 namespace syncnorm {
 
@@ -54,12 +55,12 @@ enum class PowerNormSchedule : uint8_t { kDeferred = 1, kBlocking = 2 };
 
 struct PowerNormOptions {
   int64_t channels = 0;
-  double eps = 1e-5;         // >= 0, finite
+  double eps = 1e-5;       // >= 0, finite
   double alpha_fwd = 0.9;  // in [0, 1)
   double alpha_bkw = 0.9;  // in [0, 1)
   int64_t warmup_iters = 10000;
-  int64_t groups = 1;        // of the group scaling; divides channels
-  double group_eps = 1e-5;   // > 0, finite
+  int64_t groups = 1;       // of the group scaling; divides channels
+  double group_eps = 1e-5;  // > 0, finite
   bool affine = true;
   PowerNormSemantics semantics = PowerNormSemantics::kReference;
   // Whether padding is left out of the backward statistics, and gets no
@@ -81,8 +82,8 @@ class SyncPowerNorm {
     std::vector<double> group_scale;
     bool training = false;
     bool synchronised = false;
-    uint64_t step = 0;             // t, 1-based
-    std::vector<double> invstd;    // 1 / sqrt(statistic the forward used + eps)
+    uint64_t step = 0;                            // t, 1-based
+    std::vector<double> invstd;                   // 1 / sqrt(statistic the forward used + eps)
     std::shared_ptr<ForwardStatistic> statistic;  // null in eval
   };
   struct Gradients {

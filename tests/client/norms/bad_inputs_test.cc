@@ -1,15 +1,15 @@
 // Every bad input: a typed error that names the layer, the thing and its value, before
 // anything is sent.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <syncnorm/batch_norm.h>
+#include <syncnorm/power_norm.h>
+
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <syncnorm/batch_norm.h>
-#include <syncnorm/power_norm.h>
 
 #include "tests/support/host_tensor.h"
 #include "tests/support/in_process_group.h"
@@ -78,8 +78,9 @@ TEST(BadInputTest, ANameCanBeUsedOnceAtATime) {
   Reducer* reducer = group.member(0);
   auto first = SyncBatchNorm::Create("bn", {.channels = 2}, reducer);
   ASSERT_TRUE(first.ok());
-  for (const absl::Status& status : {SyncBatchNorm::Create("bn", {.channels = 2}, reducer).status(),
-                                     SyncPowerNorm::Create("bn", {.channels = 2}, reducer).status()}) {
+  for (const absl::Status& status :
+       {SyncBatchNorm::Create("bn", {.channels = 2}, reducer).status(),
+        SyncPowerNorm::Create("bn", {.channels = 2}, reducer).status()}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
     EXPECT_THAT(std::string(status.message()), HasSubstr("bn"));
   }
@@ -115,12 +116,12 @@ class BatchNormInputTest : public ::testing::Test {
 };
 
 TEST_F(BatchNormInputTest, ForwardNamesWhatIsWrongWithX) {
-  EXPECT_THAT(ForwardRefusal(Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {2, 4}),
-                             good_),
-              AllOf(HasSubstr("x is f32 (2, 4)"), HasSubstr("4 channels"), HasSubstr("has 3")));
-  EXPECT_THAT(ForwardRefusal(Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {3}),
-                             good_),
-              HasSubstr("rank 2"));
+  EXPECT_THAT(
+      ForwardRefusal(Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {2, 4}), good_),
+      AllOf(HasSubstr("x is f32 (2, 4)"), HasSubstr("4 channels"), HasSubstr("has 3")));
+  EXPECT_THAT(
+      ForwardRefusal(Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {3}), good_),
+      HasSubstr("rank 2"));
   EXPECT_THAT(ForwardRefusal(Contiguous(static_cast<void*>(nullptr), DType::kF32, {2, 3}), good_),
               HasSubstr("null"));
   EXPECT_THAT(ForwardRefusal({memory_.data(), DType::kF32, {2, 3, 4}, {12, 1, 4}}, good_),
@@ -212,17 +213,17 @@ class PowerNormInputTest : public ::testing::Test {
 };
 
 TEST_F(PowerNormInputTest, ForwardNamesWhatIsWrong) {
-  EXPECT_THAT(ForwardRefusal(Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {2, 3}),
-                             good_),
-              AllOf(HasSubstr("x is f32 (2, 3)"), HasSubstr("3 channels"), HasSubstr("has 4")));
   EXPECT_THAT(
-      ForwardRefusal(Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {1, 2, 2, 4}),
-                     good_),
-      HasSubstr("(T, B, C) or (B, C)"));
+      ForwardRefusal(Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {2, 3}), good_),
+      AllOf(HasSubstr("x is f32 (2, 3)"), HasSubstr("3 channels"), HasSubstr("has 4")));
+  EXPECT_THAT(ForwardRefusal(
+                  Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {1, 2, 2, 4}), good_),
+              HasSubstr("(T, B, C) or (B, C)"));
   EXPECT_THAT(ForwardRefusal({memory_.data(), DType::kF32, {3, 2, 4}, {4, 12, 1}}, good_),
               HasSubstr("(4, 12, 1)"));
   const Tensor flat = Contiguous(static_cast<void*>(memory_.data()), DType::kF32, {6, 4});
-  EXPECT_THAT(ForwardRefusal(good_, flat), AllOf(HasSubstr("y is f32 (6, 4)"), HasSubstr("(3, 2, 4)")));
+  EXPECT_THAT(ForwardRefusal(good_, flat),
+              AllOf(HasSubstr("y is f32 (6, 4)"), HasSubstr("(3, 2, 4)")));
   const uint8_t padding[6] = {0, 0, 0, 7};
   EXPECT_THAT(ForwardRefusal(good_, good_, padding),
               AllOf(HasSubstr("has 7"), HasSubstr("sample 1"), HasSubstr("time 0")));

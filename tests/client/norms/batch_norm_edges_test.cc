@@ -1,5 +1,9 @@
 // Batch norm's edges: counts of 0 and 1, empty members, eval, masks that hide all, constant
 // channels, null results, checkpoints.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <syncnorm/batch_norm.h>
+
 #include <cmath>
 #include <limits>
 #include <map>
@@ -7,10 +11,6 @@
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <syncnorm/batch_norm.h>
 
 #include "tests/client/norms/batch_norm_run.h"
 #include "tests/support/compare.h"

@@ -1,6 +1,9 @@
 // The tests that other implementations hold themselves to, made anew with their numbers: shapes,
 // seeds as numbers (the generators differ) and tolerances.  Those that need whole
 // networks are in tests/client/torch.
+#include <gtest/gtest.h>
+#include <syncnorm/batch_norm.h>
+
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -8,9 +11,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <gtest/gtest.h>
-#include <syncnorm/batch_norm.h>
 
 #include "tests/client/norms/batch_norm_run.h"
 #include "tests/support/compare.h"
@@ -132,9 +132,9 @@ TEST(PyTorchTest, OnlyEmptyInput) {
         SyncBatchNorm::Gradients gradients;
         const Tensor dx_tensor = dx.tensor();
         ASSERT_TRUE(norm->Forward(x.tensor(), nullptr, y.tensor(), &context).ok());
-        ASSERT_TRUE(norm->Backward(context, x.tensor(), needs_gradient ? &dx_tensor : nullptr,
-                                   &gradients)
-                        .ok());
+        ASSERT_TRUE(
+            norm->Backward(context, x.tensor(), needs_gradient ? &dx_tensor : nullptr, &gradients)
+                .ok());
         EXPECT_EQ(y.Load(), Numbers(samples * 286, 0));
         EXPECT_EQ(dx.Load(), Numbers(samples * 286, 0));
         EXPECT_EQ(gradients.weight, Numbers(2, 0));
@@ -173,9 +173,9 @@ TEST(ApexTest, TwoUnits) {
   } cases[] = {{DType::kF32, 1e-5}, {DType::kF16, 1e-3}, {DType::kF64, 1e-8}};
   for (const auto& [dtype, tolerance] : cases) {
     std::mt19937_64 random(Seed(18));
-    const auto step = StepOf(dtype, 10,
-                             {RandomPiece(&random, {16, 10, 40, 40}),
-                              RandomPiece(&random, {16, 10, 40, 40})});
+    const auto step =
+        StepOf(dtype, 10,
+               {RandomPiece(&random, {16, 10, 40, 40}), RandomPiece(&random, {16, 10, 40, 40})});
     const BatchNormOptions options{.channels = 10, .momentum = 1.0};
     InProcessGroup group(2);
     const auto results = Train(&group, options, dtype, Layout::kContiguous, {step});
@@ -211,9 +211,9 @@ TEST(ApexTest, TwoGroupsDoNotMix) {
   std::vector<std::vector<BatchNormStep>> steps;
   for (uint64_t seed : {18, 19}) {
     std::mt19937_64 random(Seed(seed));
-    steps.push_back({StepOf(DType::kF32, 10,
-                            {RandomPiece(&random, {16, 10, 10, 10}),
-                             RandomPiece(&random, {16, 10, 10, 10})})});
+    steps.push_back(
+        {StepOf(DType::kF32, 10,
+                {RandomPiece(&random, {16, 10, 10, 10}), RandomPiece(&random, {16, 10, 10, 10})})});
   }
   std::vector<std::vector<std::vector<BatchNormResult>>> results(2);
   std::vector<std::thread> threads;
@@ -240,8 +240,8 @@ TEST(ApexTest, GroupBatchNormShapes) {
     const auto step =
         StepOf(DType::kF16, shape[1], {RandomPiece(&random, shape), RandomPiece(&random, shape)});
     InProcessGroup group(2);
-    const auto results = Train(&group, {.channels = shape[1]}, DType::kF16,
-                               Layout::kChannelsLast, {step});
+    const auto results =
+        Train(&group, {.channels = shape[1]}, DType::kF16, Layout::kChannelsLast, {step});
     BatchNormOracle oracle(shape[1]);
     BatchNormOracle::Saved saved;
     ExpectAllClose(Concatenate({results[0][0].y, results[0][1].y}),

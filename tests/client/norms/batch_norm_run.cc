@@ -1,8 +1,8 @@
 #include "tests/client/norms/batch_norm_run.h"
 
-#include <limits>
-
 #include <gtest/gtest.h>
+
+#include <limits>
 
 #include "tests/support/compare.h"
 #include "tests/support/oracle.h"
@@ -50,8 +50,8 @@ std::vector<std::vector<BatchNormResult>> Train(InProcessGroup* group,
         mask.shape[1] = 1;
       }
       SyncBatchNorm::Context context;
-      absl::Status status = (*norm)->Forward(x.tensor(), valid.empty() ? nullptr : &mask,
-                                             y.tensor(), &context);
+      absl::Status status =
+          (*norm)->Forward(x.tensor(), valid.empty() ? nullptr : &mask, y.tensor(), &context);
       ASSERT_TRUE(status.ok()) << status;
       BatchNormResult& result = results[s][rank];
       const HostTensor dy(dtype, step.shapes[rank], layout, step.dy[rank]);

@@ -1,13 +1,13 @@
 // A batch norm's training in a group, set against the oracle on the whole batch.
 #pragma once
 
+#include <syncnorm/batch_norm.h>
+
 #include <cstdint>
 #include <optional>
 #include <random>
 #include <string>
 #include <vector>
-
-#include <syncnorm/batch_norm.h>
 
 #include "tests/support/host_tensor.h"
 #include "tests/support/in_process_group.h"
@@ -41,8 +41,9 @@ void ExpectEqualsWholeBatch(const std::string& family, const BatchNormOptions& o
                             const std::vector<BatchNormStep>& steps,
                             const std::vector<std::vector<BatchNormResult>>& results);
 
-// Steps with random data, as `dtype` holds it: each worker has 0 to 4 samples of (C, spatial...), the
-// last one 4 or 5: the gradient of two nearly equal numbers is all rounding.  Where `masked`, NaN lies at the masked positions.
+// Steps with random data, as `dtype` holds it: each worker has 0 to 4 samples of
+// (C, spatial...), the last one 4 or 5 (the gradient of two nearly equal numbers is all
+// rounding).  Where `masked`, NaN lies at the masked positions.
 std::vector<BatchNormStep> RandomSteps(std::mt19937_64* random, int world, int steps,
                                        int64_t channels, const std::vector<int64_t>& spatial,
                                        DType dtype, bool masked);

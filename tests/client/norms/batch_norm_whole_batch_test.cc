@@ -1,12 +1,12 @@
 // A group computes what one worker with the whole batch would.
+#include <gtest/gtest.h>
+#include <syncnorm/batch_norm.h>
+
 #include <algorithm>
 #include <cmath>
 #include <string>
 #include <tuple>
 #include <vector>
-
-#include <gtest/gtest.h>
-#include <syncnorm/batch_norm.h>
 
 #include "tests/client/norms/batch_norm_run.h"
 #include "tests/support/compare.h"
@@ -20,8 +20,7 @@ constexpr int kSteps = 20;
 class BatchNormWholeBatchTest
     : public ::testing::TestWithParam<std::tuple<int, DType, Layout, bool>> {};
 
-std::string CaseName(
-    const ::testing::TestParamInfo<std::tuple<int, DType, Layout, bool>>& info) {
+std::string CaseName(const ::testing::TestParamInfo<std::tuple<int, DType, Layout, bool>>& info) {
   const auto [world, dtype, layout, masked] = info.param;
   return "Of" + std::to_string(world) + "_" + std::string(syncnorm::Name(dtype)) + "_" +
          Name(layout) + (masked ? "_masked" : "");
@@ -34,8 +33,7 @@ TEST_P(BatchNormWholeBatchTest, IsMetByAnyGroup) {
   const auto steps = RandomSteps(&random, world, kSteps, options.channels, {3, 2}, dtype, masked);
   InProcessGroup group(world);
   const auto results = Train(&group, options, dtype, layout, steps);
-  const std::string family =
-      "bn " + std::string(syncnorm::Name(dtype)) + (masked ? " masked" : "");
+  const std::string family = "bn " + std::string(syncnorm::Name(dtype)) + (masked ? " masked" : "");
   ExpectEqualsWholeBatch(family, options, dtype, steps, results);
   EXPECT_EQ(group.completed(), world > 1 ? 2 * kSteps : 0);
 }
@@ -80,7 +78,8 @@ TEST(BatchNormOptionsTest, NoRunningStatisticsEqualsTheWholeBatch) {
 TEST(BatchNormShapeTest, EveryRankOfTensorEqualsTheWholeBatch) {
   std::mt19937_64 random(Seed(11));
   const BatchNormOptions options{.channels = 4};
-  const std::vector<std::vector<int64_t>> spatials = {{}, {1}, {7}, {1, 5}, {2, 3, 2}, {2, 1, 2, 3}};
+  const std::vector<std::vector<int64_t>> spatials = {{},     {1},       {7},
+                                                      {1, 5}, {2, 3, 2}, {2, 1, 2, 3}};
   for (const std::vector<int64_t>& spatial : spatials) {
     for (Layout layout : {Layout::kContiguous, Layout::kChannelsLast}) {
       SCOPED_TRACE(spatial.size() + 2);

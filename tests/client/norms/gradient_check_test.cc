@@ -1,12 +1,12 @@
 // Gradients against differences of the function itself, in float64.
+#include <gtest/gtest.h>
+#include <syncnorm/batch_norm.h>
+#include <syncnorm/power_norm.h>
+
 #include <cmath>
 #include <functional>
 #include <memory>
 #include <vector>
-
-#include <gtest/gtest.h>
-#include <syncnorm/batch_norm.h>
-#include <syncnorm/power_norm.h>
 
 #include "tests/support/compare.h"
 
@@ -88,9 +88,8 @@ TEST(GradientCheckTest, PowerNormInThePapersWarmUp) {
     const Numbers weight = Normal(&random, 6), x = Normal(&random, 36, 0.5, 2);
     Numbers c = Normal(&random, 36);
     for (int i = 0; given != nullptr && i < 6; ++i) c[4 * 6 + i] = 0;
-    const PowerNormOptions options{.channels = 6,
-                                   .groups = 2,
-                                   .semantics = PowerNormSemantics::kPaper};
+    const PowerNormOptions options{
+        .channels = 6, .groups = 2, .semantics = PowerNormSemantics::kPaper};
     const auto forward = [&](const Numbers& numbers,
                              const std::function<void(SyncPowerNorm*, const Numbers&,
                                                       const SyncPowerNorm::Context&)>& then) {

@@ -1,22 +1,22 @@
 // Tensors as the kernels see them, and those that are refused.
 #include "client/norms/grid.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 namespace syncnorm::testing {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::HasSubstr;
 using kernels::Grid;
 using norms::CheckLike;
 using norms::GridOf;
 using norms::TokenGridOf;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 float memory[1024];
 
@@ -37,8 +37,7 @@ TEST(GridTest, SeesContiguousTensorsAsSamplesOfPlanes) {
 }
 
 TEST(GridTest, SeesChannelsLastTensorsAsRowsOfChannels) {
-  EXPECT_EQ(*GridOf("x", ChannelsLast(&memory[0], DType::kF32, {2, 3, 4, 5}), 3),
-            (Grid{40, 3, 1}));
+  EXPECT_EQ(*GridOf("x", ChannelsLast(&memory[0], DType::kF32, {2, 3, 4, 5}), 3), (Grid{40, 3, 1}));
   EXPECT_EQ(*GridOf("x", ChannelsLast(&memory[0], DType::kF32, {2, 3, 2, 2, 2}), 3),
             (Grid{16, 3, 1}));
 }
@@ -55,15 +54,14 @@ TEST(GridTest, TakesTensorsWithoutElementsWhateverTheirStridesAndData) {
   const ConstTensor empty{nullptr, DType::kF16, {0, 3, 4}, {7, 7, 7}};
   EXPECT_EQ(GridOf("x", empty, 3)->positions(), 0);
   EXPECT_EQ(GridOf("x", Make({2, 3, 0}, {0, 0, 0}), 3)->positions(), 0);
-  EXPECT_EQ(GridOf("x", Make({int64_t{1} << 40, 3, int64_t{1} << 40, 0}, {1, 1, 1, 1}), 3)
-                ->positions(),
-            0);
+  EXPECT_EQ(
+      GridOf("x", Make({int64_t{1} << 40, 3, int64_t{1} << 40, 0}, {1, 1, 1, 1}), 3)->positions(),
+      0);
   EXPECT_EQ(TokenGridOf("x", Make({4, 0, 3}, {1, 1, 1}), 3)->positions(), 0);
 }
 
 TEST(GridTest, SeesTokensInRows) {
-  EXPECT_EQ(*TokenGridOf("x", Contiguous(&memory[0], DType::kF32, {4, 2, 3}), 3),
-            (Grid{8, 3, 1}));
+  EXPECT_EQ(*TokenGridOf("x", Contiguous(&memory[0], DType::kF32, {4, 2, 3}), 3), (Grid{8, 3, 1}));
   EXPECT_EQ(*TokenGridOf("x", Contiguous(&memory[0], DType::kF32, {4, 3}), 3), (Grid{4, 3, 1}));
 }
 
@@ -97,9 +95,9 @@ TEST(GridTest, RefusesWhatIsNoTensor) {
   EXPECT_THAT(Refusal(GridOf("x", Make({-2, 3}, {3, 1}), 3).status()), HasSubstr("-2"));
   EXPECT_THAT(Refusal(GridOf("x", {memory, DType{9}, {2, 3}, {3, 1}}, 3).status()),
               HasSubstr("dtype 9"));
-  EXPECT_THAT(Refusal(GridOf("x", Make({int64_t{1} << 40, 3, int64_t{1} << 40}, {1, 1, 1}), 3)
-                          .status()),
-              HasSubstr("2^63"));
+  EXPECT_THAT(
+      Refusal(GridOf("x", Make({int64_t{1} << 40, 3, int64_t{1} << 40}, {1, 1, 1}), 3).status()),
+      HasSubstr("2^63"));
   const void* odd = reinterpret_cast<const char*>(memory) + 2;
   EXPECT_THAT(Refusal(GridOf("x", {odd, DType::kF32, {2, 3}, {3, 1}}, 3).status()),
               HasSubstr("aligned to 4"));

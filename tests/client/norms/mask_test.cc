@@ -1,23 +1,23 @@
 // Masks as trainers give them, and those that are refused.
 #include "client/norms/mask.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 namespace syncnorm::testing {
 namespace {
 
+using norms::ValidPositions;
+using norms::ValidTokens;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using norms::ValidPositions;
-using norms::ValidTokens;
 
 const std::vector<int64_t> kShape = {2, 5, 3};  // (N, C, S)
 

@@ -1,12 +1,12 @@
 // PowerNorm's recurrences as the authors write them, its state, eval, and its edges.
+#include <gtest/gtest.h>
+#include <syncnorm/power_norm.h>
+
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
-#include <syncnorm/power_norm.h>
 
 #include "tests/client/norms/power_norm_run.h"
 #include "tests/support/compare.h"
@@ -237,8 +237,7 @@ TEST(PowerNormEdgeTest, ABatchThatIsAllPaddingLeavesTheStateUntouched) {
   std::mt19937_64 random(Seed(45));
   for (Semantics semantics : {Semantics::kReference, Semantics::kPaper}) {
     for (int64_t warmup : {0, 10}) {
-      const PowerNormOptions options{
-          .channels = 6, .warmup_iters = warmup, .semantics = semantics};
+      const PowerNormOptions options{.channels = 6, .warmup_iters = warmup, .semantics = semantics};
       auto steps = RandomSteps(&random, 2, 3, 6, DType::kF32, true, false);  // step 2: all padding
       steps[2].weight = steps[1].weight;
       steps[2].bias = steps[1].bias;

@@ -25,13 +25,13 @@ PowerNormTraining Train(InProcessGroup* group, const PowerNormOptions& options, 
       HostTensor y(dtype, step.shapes[rank], Layout::kTokens), dx = y;
       const std::vector<uint8_t>& padding = step.padding[rank];
       SyncPowerNorm::Context context;
-      absl::Status status = (*norm)->Forward(
-          x.tensor(), padding.empty() ? nullptr : padding.data(), y.tensor(), &context);
+      absl::Status status = (*norm)->Forward(x.tensor(), padding.empty() ? nullptr : padding.data(),
+                                             y.tensor(), &context);
       ASSERT_TRUE(status.ok()) << status;
       PowerNormResult& result = training.results[s][rank];
       const Tensor dx_tensor = dx.tensor();
-      status = (*norm)->Backward(context, dy.tensor(), &dx_tensor, &result.gradients,
-                                 step.grad_scale);
+      status =
+          (*norm)->Backward(context, dy.tensor(), &dx_tensor, &result.gradients, step.grad_scale);
       ASSERT_TRUE(status.ok()) << status;
       result.y = y.Load();
       result.dx = dx.Load();

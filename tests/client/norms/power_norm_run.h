@@ -1,13 +1,13 @@
 // A PowerNorm's training in a group, set against the oracle on the whole batch.
 #pragma once
 
+#include <syncnorm/power_norm.h>
+
 #include <cstdint>
 #include <map>
 #include <random>
 #include <string>
 #include <vector>
-
-#include <syncnorm/power_norm.h>
 
 #include "tests/support/host_tensor.h"
 #include "tests/support/in_process_group.h"

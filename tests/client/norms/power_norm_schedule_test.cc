@@ -1,15 +1,15 @@
 // When PowerNorm waits, what it refuses while statistics are under way, and programs in which
 // forwards run ahead of their backwards.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <syncnorm/power_norm.h>
+
 #include <memory>
 #include <string>
 #include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <syncnorm/power_norm.h>
 
 #include "tests/client/norms/power_norm_run.h"
 #include "tests/support/compare.h"
@@ -77,12 +77,11 @@ using Program = std::vector<std::string>;
 class PowerNormProgramTest
     : public ::testing::TestWithParam<std::tuple<Semantics, bool, Schedule>> {};
 
-INSTANTIATE_TEST_SUITE_P(Variants, PowerNormProgramTest,
-                         ::testing::Combine(::testing::Values(Semantics::kReference,
-                                                              Semantics::kPaper),
-                                            ::testing::Bool(),
-                                            ::testing::Values(Schedule::kDeferred,
-                                                              Schedule::kBlocking)));
+INSTANTIATE_TEST_SUITE_P(
+    Variants, PowerNormProgramTest,
+    ::testing::Combine(::testing::Values(Semantics::kReference, Semantics::kPaper),
+                       ::testing::Bool(),
+                       ::testing::Values(Schedule::kDeferred, Schedule::kBlocking)));
 
 TEST_P(PowerNormProgramTest, IsRightWhateverTheOrderOfForwardsAndBackwards) {
   const Program programs[] = {
@@ -96,8 +95,8 @@ TEST_P(PowerNormProgramTest, IsRightWhateverTheOrderOfForwardsAndBackwards) {
   std::mt19937_64 random(Seed(31));
   for (int64_t warmup : {0, 1, 2, 3, 9}) {
     for (const Program& program : programs) {
-      SCOPED_TRACE(::testing::Message() << "warm-up " << warmup << ", "
-                                        << ::testing::PrintToString(program));
+      SCOPED_TRACE(::testing::Message()
+                   << "warm-up " << warmup << ", " << ::testing::PrintToString(program));
       PowerNormOptions options = Options(semantics, warmup, schedule);
       options.masked_backward = masked_backward;
       const auto steps = RandomSteps(&random, 2, 6, kChannels, DType::kF64, true, false);

@@ -1,12 +1,12 @@
 // A group computes what one worker with the whole batch would, in both semantics, whenever its
 // statistics are collected.
+#include <gtest/gtest.h>
+#include <syncnorm/power_norm.h>
+
 #include <algorithm>
 #include <string>
 #include <tuple>
 #include <vector>
-
-#include <gtest/gtest.h>
-#include <syncnorm/power_norm.h>
 
 #include "tests/client/norms/power_norm_run.h"
 #include "tests/support/compare.h"
@@ -43,8 +43,8 @@ TEST_P(PowerNormWholeBatchTest, IsMetByAnyGroup) {
   const PowerNormOptions options = Options(semantics);
   const auto steps = RandomSteps(&random, world, kSteps, 6, dtype, masked, false);
   InProcessGroup group(world);
-  const std::string family = "pn " + NameOf(semantics) + " " +
-                             std::string(syncnorm::Name(dtype)) + (masked ? " masked" : "");
+  const std::string family = "pn " + NameOf(semantics) + " " + std::string(syncnorm::Name(dtype)) +
+                             (masked ? " masked" : "");
   ExpectEqualsWholeBatch(family, options, dtype, steps, Train(&group, options, dtype, steps));
   EXPECT_EQ(group.completed(), world > 1 ? 2 * kSteps : 0);
 }

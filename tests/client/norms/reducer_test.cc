@@ -1,10 +1,9 @@
 // The local path's reduction, the future, and the group that the tests use.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <syncnorm/reducer.h>
 
 #include <string>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "tests/support/in_process_group.h"
 
