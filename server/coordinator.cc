@@ -251,7 +251,7 @@ void Coordinator::Refuse(StreamId stream, const Failure& failure, Output* output
   streams_.erase(stream);
   output->replies.push_back({stream, std::make_shared<const std::string>(codec_.Encode(failure)),
                              /*answer=*/true, /*close=*/true});
-  output->notes.push_back({Note::Severity::kWarning, failure.text});
+  output->notes.push_back({Note::Severity::kWarning, Note::Source::kStranger, failure.text});
 }
 
 void Coordinator::Expel(StreamId stream, absl::string_view what, Output* output) {
@@ -276,10 +276,7 @@ void Coordinator::Expel(StreamId stream, absl::string_view what, Output* output)
 }
 
 void Coordinator::Settle(Group* group, size_t first, Output* output) {
-  if (draining_ && !group->empty() &&
-      (group->rounds() == nullptr || group->rounds()->open() == 0)) {
-    group->Shut(output);
-  }
+  if (draining_ && group->AtRest()) group->Shut(output);
   for (size_t i = first; i < output->replies.size(); ++i) {
     if (output->replies[i].close) streams_.erase(output->replies[i].stream);
   }

@@ -87,7 +87,8 @@ class Coordinator {
   absl::Time NextDeadline() const { return next_deadline_; }
 
   // Tells every stream that the coordinator is going down, refuses joins and new rounds, and lets
-  // open rounds finish, for at most `grace`; a group's streams are closed when its last one has.
+  // open rounds finish, for at most `grace`.  A group's streams are closed when its last round has
+  // finished; where some members have left, the others are given the same time to leave.
   void Drain(absl::Time now, absl::Duration grace, Output* output);
   // After Drain: no stream is left.
   bool drained() const { return draining_ && streams_.empty(); }

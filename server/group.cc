@@ -29,22 +29,23 @@ void Group::Start(uint64_t epoch, wire::Joined joined, Output* output) {
   joined.round_timeout = members_.round_timeout();
   SendToAll(std::make_shared<const std::string>(codec_->Encode(joined)), /*answer=*/true,
             /*close=*/false, output);
-  output->notes.push_back({Note::Severity::kInfo, absl::StrCat(members_.Name(), ": started with ",
-                                                               members_.size(), " members")});
+  output->notes.push_back(
+      {Note::Severity::kInfo, Note::Source::kGroup,
+       absl::StrCat(members_.Name(), ": started with ", members_.size(), " members")});
 }
 
 void Group::EndJoining(const Failure& failure, Output* output) {
   SYNCNORM_CHECK(state_ == State::kForming);
   state_ = State::kClosed;
   SendToAll(Encode(failure), /*answer=*/true, /*close=*/true, output);
-  output->notes.push_back({Note::Severity::kWarning, failure.text});
+  output->notes.push_back({Note::Severity::kWarning, Note::Source::kGroup, failure.text});
 }
 
 void Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contribution,
                        Output* output) {
   SYNCNORM_CHECK(rounds_.has_value());
   members_.Heard(rank, now);
-  RoundKey key = contribution->key;
+  const RoundKey& key = contribution->key;  // what is taken out is the values
   const auto answer = [&](const Failure& failure) {
     output->replies.push_back({members_.member(rank).stream, Encode(failure), /*answer=*/true});
   };
@@ -66,7 +67,7 @@ void Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contri
     Close(end->code, std::move(end->ranks), end->what, output);
   }
   Failure failure = *closed_;
-  failure.key = std::move(key);
+  failure.key = key;
   answer(failure);
 }
 
@@ -89,8 +90,8 @@ void Group::Lose(uint32_t rank, absl::string_view how, Output* output) {
   members_.Gone(rank, Member::State::kLost);
   const std::string what = absl::StrCat(members_.Who(rank), " ", how);
   if (state_ == State::kForming) {
-    output->notes.push_back(
-        {Note::Severity::kWarning, absl::StrCat(members_.Name(), ": ", what, " while joining")});
+    output->notes.push_back({Note::Severity::kWarning, Note::Source::kGroup,
+                             absl::StrCat(members_.Name(), ": ", what, " while joining")});
   }
   if (state_ == State::kRunning || state_ == State::kLeaving) {
     Close(absl::StatusCode::kAborted, {rank}, absl::StrCat(what, "; ", rounds_->LastOf(rank)),
@@ -132,7 +133,12 @@ void Group::Close(absl::StatusCode code, std::vector<uint32_t> ranks, const std:
   closed_ = members_.Fail(code, RoundKey{.epoch = members_.epoch()}, std::move(ranks),
                           absl::StrCat(members_.Name(), ": ", why));
   SendToAll(Encode(*closed_), /*answer=*/false, /*close=*/false, output);
-  output->notes.push_back({Note::Severity::kWarning, closed_->text});
+  output->notes.push_back({Note::Severity::kWarning, Note::Source::kGroup, closed_->text});
+}
+
+bool Group::AtRest() const {
+  if (empty() || state_ == State::kLeaving) return false;
+  return !rounds_.has_value() || rounds_->open() == 0;
 }
 
 absl::Time Group::NextDeadline() const {
@@ -166,7 +172,7 @@ void Group::Send(Output* output) {
   }
   answers_.clear();
   for (std::string& text : rounds_->TakeFailures()) {
-    output->notes.push_back({Note::Severity::kWarning, std::move(text)});
+    output->notes.push_back({Note::Severity::kWarning, Note::Source::kGroup, std::move(text)});
   }
 }
 

@@ -76,6 +76,9 @@ class Group {
   // Whether a worker that joins belongs to this one.
   bool Current() const { return state_ == State::kForming || state_ == State::kRunning; }
   bool empty() const { return members_.here() == 0; }
+  // Whether nobody waits for it to go on: it has members, none of which is about to get a result,
+  // or to leave after the others.
+  bool AtRest() const;
   absl::Time NextDeadline() const;
   const Membership& members() const { return members_; }
   const Rounds* rounds() const { return rounds_.has_value() ? &*rounds_ : nullptr; }

@@ -27,7 +27,10 @@ struct Reply {
 
 struct Note {
   enum class Severity : uint8_t { kInfo, kWarning };
+  // Of a group, or about a stream that was turned away: a flood of these must not hide the others.
+  enum class Source : uint8_t { kGroup, kStranger };
   Severity severity = Severity::kInfo;
+  Source source = Source::kGroup;
   std::string text;
 };
 

@@ -147,6 +147,8 @@ void Service::Handle(ServiceStream* stream, Operation operation, bool ok) {
   }
   Send(now);
   if (stream->Over()) streams_.erase(stream->id());
+  // A queue that is never empty never times out.
+  if (now >= wake_time_) Tick(now);
 }
 
 void Service::HandleMessage(absl::Time now, ServiceStream* stream) {
@@ -227,8 +229,9 @@ void Service::WriteReplies(absl::Time now) {
 
 void Service::LogNotes(absl::Time now) {
   for (const Note& note : output_.notes) {
+    RateLimit& limit = note.source == Note::Source::kGroup ? group_log_limit_ : stranger_log_limit_;
     uint64_t dropped = 0;
-    if (!log_limit_.Allow(now, &dropped)) continue;
+    if (!limit.Allow(now, &dropped)) continue;
     if (dropped > 0) Log(LogLevel::kWarning, absl::StrCat("dropped lines: ", dropped));
     Log(note.severity == Note::Severity::kInfo ? LogLevel::kInfo : LogLevel::kWarning, note.text);
   }

@@ -111,7 +111,8 @@ class Service {
   absl::Time next_tick_;
   absl::Time wake_time_ = absl::InfinitePast();
   gpr_timespec wake_at_;
-  RateLimit log_limit_;
+  RateLimit group_log_limit_;
+  RateLimit stranger_log_limit_;
   bool running_ = true;
 
   absl::Notification drained_;

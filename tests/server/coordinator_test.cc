@@ -414,6 +414,22 @@ TEST_F(CoordinatorTest, NoRoundStartsWhileDraining) {
   EXPECT_EQ(failure.key.round, 2u);
 }
 
+TEST_F(CoordinatorTest, ADrainGivesMembersTimeToLeaveAfterTheOthers) {
+  const std::vector<StreamId> streams = world_.Form(3);
+  world_.Leave(streams[0]);
+  world_.Drain(absl::Seconds(10));
+  world_.Leave(streams[1]);
+  for (const int rank : {1, 2}) {
+    const std::vector<CoreWorld::Got> got = world_.Take(streams[rank]);
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].message.kind, wire::CoordinatorMessage::Kind::kDraining);
+  }
+  EXPECT_FALSE(world_.core().drained());
+  world_.Pass(absl::Seconds(10));
+  EXPECT_EQ(world_.TakeFailure(streams[2]).code, absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(world_.core().drained());
+}
+
 TEST_F(CoordinatorTest, TheGraceOfADrainIsLimited) {
   const std::vector<StreamId> streams = world_.Form(2);
   world_.Contribute(streams[0], {});
