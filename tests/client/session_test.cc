@@ -230,7 +230,8 @@ TEST_F(SessionTest, RefusesMomentsThatTheCoordinatorWouldRefuseAndUsesNoRoundFor
   }
   Moments strange = MakeMoments();
   strange.values[0] = inf;
-  strange.values[5] = std::nan("");
+  strange.values[4] = -0.0;
+  strange.values[5] = -std::nan("");
   EXPECT_EQ(Submit(Layer("a"), strange), 1u) << "values that are not finite are carried";
 }
 
