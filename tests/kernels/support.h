@@ -7,6 +7,7 @@
 //   Tolerance   the bounds of each dtype.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -133,8 +134,8 @@ class Memory {
   bool PoisonIsIntact() {
     const uint8_t* all = static_cast<const uint8_t*>(all_.get());
     const size_t end = bytes(before_ + elements_);
-    return std::memcmp(all, poison_.data(), bytes(before_)) == 0 &&
-           std::memcmp(all + end, poison_.data() + end, bytes(total_) - end) == 0;
+    return std::equal(all, all + bytes(before_), poison_.begin()) &&
+           std::equal(all + end, all + bytes(total_), poison_.begin() + end);
   }
 
  private:
