@@ -1,8 +1,8 @@
 #include "client/torch/autograd.h"
 
-#include <optional>
-
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <optional>
 
 namespace syncnorm::nn {
 namespace {
@@ -61,7 +61,8 @@ struct NormFunction : public ::torch::autograd::Function<NormFunction> {
       dx_view = View(dx, order);
     }
     std::vector<double> d_weight, d_bias;
-    ThrowIfError(call->Backward(View(dy, order), dx_view ? &*dx_view : nullptr, &d_weight, &d_bias));
+    ThrowIfError(
+        call->Backward(View(dy, order), dx_view ? &*dx_view : nullptr, &d_weight, &d_bias));
 
     variable_list result(6);
     result[0] = dx;

@@ -5,16 +5,28 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
-#include <vector>
-
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
+#include <syncnorm/tensor.h>
+
+#include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "client/torch/convert.h"
-#include <syncnorm/tensor.h>
 
 namespace syncnorm::nn {
+
+// What a graph has of its module: a graph must not keep a module, and with it a use of the group,
+// alive.  Throws StatusError (kFailedPrecondition) when the module is gone.
+template <typename Core>
+std::shared_ptr<Core> Lock(const std::weak_ptr<Core>& core) {
+  std::shared_ptr<Core> alive = core.lock();
+  if (alive == nullptr) {
+    ThrowIfError(absl::FailedPreconditionError("the module of this backward was destroyed"));
+  }
+  return alive;
+}
 
 class NormCall : public ::torch::CustomClassHolder {
  public:

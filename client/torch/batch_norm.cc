@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
+#include <syncnorm/torch.h>
 
 #include "absl/strings/str_cat.h"
 #include "client/torch/autograd.h"
 #include "client/torch/convert.h"
-#include <syncnorm/torch.h>
 
 namespace syncnorm::nn {
 namespace {
@@ -41,18 +41,19 @@ struct Mask {
 
 class BatchNormCall : public NormCall {
  public:
-  BatchNormCall(std::shared_ptr<Core> core, std::optional<Mask> mask)
-      : core_(std::move(core)), mask_(std::move(mask)) {}
+  BatchNormCall(const std::shared_ptr<Core>& core, std::optional<Mask> mask)
+      : core_(core), mask_(std::move(mask)) {}
 
   void SetParameters(const at::Tensor& weight, const at::Tensor& bias) override {
-    if (!core_->options().affine) return;
-    Read(weight, "weight", &core_->weight());
-    Read(bias, "bias", &core_->bias());
+    const std::shared_ptr<Core> core = Lock(core_);
+    if (!core->options().affine) return;
+    Read(weight, "weight", &core->weight());
+    Read(bias, "bias", &core->bias());
   }
 
   absl::Status Forward(const ConstTensor& x, const Tensor& y, bool keep) override {
     const PositionMask* mask = mask_ ? &mask_->view : nullptr;
-    absl::Status status = core_->Forward(x, mask, y, keep ? &context_ : nullptr);
+    absl::Status status = Lock(core_)->Forward(x, mask, y, keep ? &context_ : nullptr);
     mask_.reset();  // the context has what the backward needs of it
     return status;
   }
@@ -60,14 +61,14 @@ class BatchNormCall : public NormCall {
   absl::Status Backward(const ConstTensor& dy, const Tensor* dx, std::vector<double>* d_weight,
                         std::vector<double>* d_bias) override {
     Core::Gradients gradients;
-    absl::Status status = core_->Backward(context_, dy, dx, &gradients);
+    absl::Status status = Lock(core_)->Backward(context_, dy, dx, &gradients);
     *d_weight = std::move(gradients.weight);
     *d_bias = std::move(gradients.bias);
     return status;
   }
 
  private:
-  std::shared_ptr<Core> core_;
+  std::weak_ptr<Core> core_;
   std::optional<Mask> mask_;
   Core::Context context_;
 };

@@ -1,9 +1,9 @@
 #include "client/torch/convert.h"
 
 #include <ATen/ATen.h>
+#include <syncnorm/torch.h>
 
 #include "absl/strings/str_cat.h"
-#include <syncnorm/torch.h>
 
 namespace syncnorm::nn {
 namespace {
@@ -81,15 +81,15 @@ Tensor View(const at::Tensor& tensor, MemoryOrder order) {
   const DType type = TypeOf(tensor);
   std::vector<int64_t> shape = tensor.sizes().vec();
   // Not the tensor's own strides: LibTorch leaves those of dimensions of size 1 open.
-  return order == MemoryOrder::kContiguous ? Contiguous(tensor.data_ptr(), type, std::move(shape))
-                                           : ChannelsLast(tensor.data_ptr(), type, std::move(shape));
+  return order == MemoryOrder::kContiguous
+             ? Contiguous(tensor.data_ptr(), type, std::move(shape))
+             : ChannelsLast(tensor.data_ptr(), type, std::move(shape));
 }
 
 void Read(const at::Tensor& tensor, const char* what, std::vector<double>* values) {
   if (!tensor.defined() || tensor.numel() != static_cast<int64_t>(values->size())) {
-    ThrowIfError(absl::InvalidArgumentError(
-        absl::StrCat(what, " has ", tensor.defined() ? tensor.numel() : 0, " elements, not ",
-                     values->size())));
+    ThrowIfError(absl::InvalidArgumentError(absl::StrCat(
+        what, " has ", tensor.defined() ? tensor.numel() : 0, " elements, not ", values->size())));
   }
   const at::Tensor source = tensor.device().is_cpu() && tensor.is_contiguous()
                                 ? tensor

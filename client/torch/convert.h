@@ -4,13 +4,13 @@
 // Thread-safety: functions of their arguments.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+#include <syncnorm/tensor.h>
+
 #include <string>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
 #include "absl/status/status.h"
-#include <syncnorm/tensor.h>
 
 namespace syncnorm::nn {
 

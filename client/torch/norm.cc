@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
-
 #include <syncnorm/torch.h>
+
+#include "absl/strings/str_cat.h"
 #include "client/torch/convert.h"
 
 namespace syncnorm::nn {
@@ -32,6 +33,24 @@ void NormImpl::to(::torch::Dtype dtype, bool non_blocking) {
 
 void NormImpl::to(::torch::Device device, bool non_blocking) {
   ::torch::nn::Module::to(device, non_blocking);
+}
+
+void NormImpl::load(::torch::serialize::InputArchive& archive) {
+  const at::NoGradGuard no_grad;
+  const auto take = [&](const std::string& name, at::Tensor own, bool is_buffer) {
+    at::Tensor loaded;
+    archive.read(name, loaded, is_buffer);
+    if (loaded.sizes() != own.sizes()) {
+      ThrowIfError(absl::InvalidArgumentError(absl::StrCat("the file's ", name, " has shape ",
+                                                           c10::str(loaded.sizes()), ", not ",
+                                                           c10::str(own.sizes()))));
+    }
+    own.copy_(loaded);
+  };
+  for (auto& parameter : named_parameters(/*recurse=*/false)) {
+    take(parameter.key(), parameter.value(), false);
+  }
+  for (auto& buffer : named_buffers(/*recurse=*/false)) take(buffer.key(), buffer.value(), true);
 }
 
 }  // namespace syncnorm::nn

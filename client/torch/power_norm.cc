@@ -1,11 +1,11 @@
-#include <cstring>
-
 #include <ATen/ATen.h>
+#include <syncnorm/torch.h>
+
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "client/torch/autograd.h"
 #include "client/torch/convert.h"
-#include <syncnorm/torch.h>
 
 namespace syncnorm::nn {
 namespace {
@@ -32,29 +32,30 @@ at::Tensor PadBytes(const at::Tensor& mask, const at::Tensor& x) {
   const bool fits = mask.dim() == 2 ? mask.size(0) == batch && mask.size(1) == time
                                     : mask.dim() == 1 && time == 1 && mask.size(0) == batch;
   if (!fits) {
-    ThrowIfError(absl::InvalidArgumentError(
-        absl::StrCat("pad_mask has shape ", c10::str(mask.sizes()), ", not [", batch, ", ", time,
-                     "], that is (B, T)")));
+    ThrowIfError(absl::InvalidArgumentError(absl::StrCat("pad_mask has shape ",
+                                                         c10::str(mask.sizes()), ", not [", batch,
+                                                         ", ", time, "], that is (B, T)")));
   }
   return mask.contiguous();
 }
 
 class PowerNormCall : public NormCall {
  public:
-  PowerNormCall(std::shared_ptr<Core> core, at::Tensor padding,
+  PowerNormCall(const std::shared_ptr<Core>& core, at::Tensor padding,
                 std::shared_ptr<const double> grad_scale)
-      : core_(std::move(core)), padding_(std::move(padding)), grad_scale_(std::move(grad_scale)) {}
+      : core_(core), padding_(std::move(padding)), grad_scale_(std::move(grad_scale)) {}
 
   void SetParameters(const at::Tensor& weight, const at::Tensor& bias) override {
-    if (!core_->options().affine) return;
-    Read(weight, "weight", &core_->weight());
-    Read(bias, "bias", &core_->bias());
+    const std::shared_ptr<Core> core = Lock(core_);
+    if (!core->options().affine) return;
+    Read(weight, "weight", &core->weight());
+    Read(bias, "bias", &core->bias());
   }
 
   absl::Status Forward(const ConstTensor& x, const Tensor& y, bool keep) override {
     const auto* padding =
         padding_.defined() ? static_cast<const uint8_t*>(padding_.data_ptr()) : nullptr;
-    absl::Status status = core_->Forward(x, padding, y, keep ? &context_ : nullptr);
+    absl::Status status = Lock(core_)->Forward(x, padding, y, keep ? &context_ : nullptr);
     padding_.reset();  // the context has what the backward needs of it
     return status;
   }
@@ -62,14 +63,14 @@ class PowerNormCall : public NormCall {
   absl::Status Backward(const ConstTensor& dy, const Tensor* dx, std::vector<double>* d_weight,
                         std::vector<double>* d_bias) override {
     Core::Gradients gradients;
-    absl::Status status = core_->Backward(context_, dy, dx, &gradients, *grad_scale_);
+    absl::Status status = Lock(core_)->Backward(context_, dy, dx, &gradients, *grad_scale_);
     *d_weight = std::move(gradients.weight);
     *d_bias = std::move(gradients.bias);
     return status;
   }
 
  private:
-  std::shared_ptr<Core> core_;
+  std::weak_ptr<Core> core_;
   at::Tensor padding_;
   std::shared_ptr<const double> grad_scale_;
   Core::Context context_;
@@ -104,12 +105,12 @@ SyncPowerNormImpl::SyncPowerNormImpl(std::string name, PowerNormOptions options,
   running_phi = register_buffer("running_phi", at::ones({1, options.channels, 1, 1}, f64));
   ema_gz = register_buffer("ema_gz", at::zeros({1, options.channels, 1, 1}, f64));
   iters = register_buffer("iters", at::zeros({1}, at::TensorOptions(at::kLong)));
-  Collect();
+  written_ = Flat(running_phi, ema_gz, iters, options.channels);
 }
 
 at::Tensor SyncPowerNormImpl::forward(const at::Tensor& x, const at::Tensor& pad_mask) {
   CheckSupported(x, "input", layer());
-  TakeChangedBuffers();
+  if (BuffersChanged()) Collect();
   core_->set_training(is_training());
   auto call = c10::make_intrusive<PowerNormCall>(core_, PadBytes(pad_mask, x), grad_scale_);
   return Apply(call, x, weight, bias, MemoryOrder::kContiguous);
@@ -128,29 +129,25 @@ void SyncPowerNormImpl::save(::torch::serialize::OutputArchive& archive) const {
 }
 
 void SyncPowerNormImpl::Collect() const {
+  // Of a state that is about to be replaced, too: it may not be replaced with results under way.
   ThrowIfError(core_->Drain());
-  const auto state = core_->State();
+  auto state = core_->State();
   ThrowIfError(state.status());
-  Write(state->at("running_phi"), running_phi);
-  Write(state->at("ema_gz"), ema_gz);
-  Write(state->at("iters"), iters);
-  // Read back: a buffer of f32 does not hold what was written.
+  if (BuffersChanged()) {
+    Read(running_phi, "running_phi", &state->at("running_phi"));
+    Read(ema_gz, "ema_gz", &state->at("ema_gz"));
+    Read(iters, "iters", &state->at("iters"));
+    ThrowIfError(core_->LoadState(*state));
+  } else {
+    Write(state->at("running_phi"), running_phi);
+    Write(state->at("ema_gz"), ema_gz);
+    Write(state->at("iters"), iters);
+  }
   written_ = Flat(running_phi, ema_gz, iters, options().channels);
 }
 
-void SyncPowerNormImpl::TakeChangedBuffers() {
-  const std::vector<double> values = Flat(running_phi, ema_gz, iters, options().channels);
-  if (Same(values, written_)) return;
-  ThrowIfError(core_->Drain());  // what is under way belongs to the state that is replaced
-  auto state = core_->State();
-  ThrowIfError(state.status());
-  const auto phi_end = values.begin() + options().channels;
-  const auto ema_end = phi_end + options().channels;
-  (*state)["running_phi"].assign(values.begin(), phi_end);
-  (*state)["ema_gz"].assign(phi_end, ema_end);
-  (*state)["iters"].assign(ema_end, values.end());
-  ThrowIfError(core_->LoadState(*state));
-  written_ = values;
+bool SyncPowerNormImpl::BuffersChanged() const {
+  return !Same(Flat(running_phi, ema_gz, iters, options().channels), written_);
 }
 
 at::ScalarType SyncPowerNormImpl::StatisticsType(at::ScalarType) const { return at::kDouble; }

@@ -32,21 +32,21 @@
 // workers may be threads of one process.
 #pragma once
 
-#include <memory>
-#include <ostream>
-#include <string>
-#include <vector>
-
+#include <syncnorm/batch_norm.h>
+#include <syncnorm/power_norm.h>
+#include <syncnorm/reducer.h>
 #include <torch/nn/module.h>
 #include <torch/nn/modules/container/any.h>
 #include <torch/nn/pimpl.h>
 #include <torch/serialize/archive.h>
 #include <torch/types.h>
 
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
 #include "absl/status/status.h"
-#include <syncnorm/batch_norm.h>
-#include <syncnorm/power_norm.h>
-#include <syncnorm/reducer.h>
 
 namespace syncnorm::nn {
 
@@ -71,6 +71,11 @@ class NormImpl : public ::torch::nn::Module {
   void to(::torch::Dtype dtype, bool non_blocking = false) override;
   void to(::torch::Device device, bool non_blocking = false) override;
 
+  // Converts the file's values to the types here.  (LibTorch's own load takes the file's memory as
+  // if it had the type of the module's tensors.)  Throws when a tensor is missing or misshapen;
+  // tensors before it are loaded then.
+  void load(::torch::serialize::InputArchive& archive) override;
+
  protected:
   NormImpl(std::string type_name, int64_t channels, bool affine);
 
@@ -86,8 +91,8 @@ class SyncBatchNormImpl : public NormImpl {
   // module of f64; num_batches_tracked is an int64 of no dimension.
   ::torch::Tensor running_mean, running_var, num_batches_tracked;
 
-  // `group` may be null (always local) and must outlive this and every graph
-  // that it took part in.  Throws StatusError as SyncBatchNorm::Create fails.
+  // `group` may be null (always local) and must outlive this, not the graphs: a backward throws
+  // if its module is gone.  Throws StatusError as SyncBatchNorm::Create fails.
   SyncBatchNormImpl(std::string name, BatchNormOptions options, Reducer* group);
 
   // x: (N, C, S...).  mask: undefined, or (N, S...) or (N, 1, S...), bool, uint8 or
@@ -106,19 +111,19 @@ class SyncBatchNormImpl : public NormImpl {
  private:
   ::torch::Dtype StatisticsType(::torch::Dtype parameters) const override;
 
-  std::shared_ptr<::syncnorm::SyncBatchNorm> core_;  // graphs hold it, too
+  std::shared_ptr<::syncnorm::SyncBatchNorm> core_;
 };
 TORCH_MODULE(SyncBatchNorm);
 
 // In training the statistics are under way while the trainer computes, so the
 // buffers are the truth only when drained: Drain() collects and writes them.
-// eval() and save() drain first.  Loading a file, or writing to the buffers of a
-// drained module, takes effect at the next forward.  Draining waits for what was sent, and
+// eval() and save() drain first.  Loading a file, or writing to the buffers, takes
+// effect at the next forward or Drain().  Draining waits for what was sent, and
 // asks nothing of the other members.
 class SyncPowerNormImpl : public NormImpl {
  public:
   // (1, C, 1, 1) each, and an int64 of one element.  f64 always, so that a run that resumes
-  // from a file continues bit for bit; a loaded file's own dtype is kept.
+  // from a file continues bit for bit; files of f32 load, too.
   ::torch::Tensor running_phi, ema_gz, iters;
 
   // As SyncBatchNorm's.
@@ -148,12 +153,13 @@ class SyncPowerNormImpl : public NormImpl {
 
  private:
   ::torch::Dtype StatisticsType(::torch::Dtype parameters) const override;
-  void Collect() const;      // drains the core and writes the buffers
-  void TakeChangedBuffers();  // into the core, if they are not what was written last
+  // Drains the core; then writes the buffers, or takes them if they were changed from outside.
+  void Collect() const;
+  bool BuffersChanged() const;  // since Collect
 
   std::shared_ptr<::syncnorm::SyncPowerNorm> core_;
   std::shared_ptr<double> grad_scale_;
-  mutable std::vector<double> written_;  // the buffers' values at the last Collect
+  mutable std::vector<double> written_;  // the buffers' values after the last Collect
 };
 TORCH_MODULE(SyncPowerNorm);
 
