@@ -1,12 +1,11 @@
 #include "examples/fashion_mnist/dataset.h"
 
+#include <torch/torch.h>
 #include <zlib.h>
 
 #include <cstdint>
 #include <memory>
 #include <vector>
-
-#include <torch/torch.h>
 
 #include "absl/strings/str_cat.h"
 

@@ -4,9 +4,9 @@
 // Thread-safety: plain values.
 #pragma once
 
-#include <string>
-
 #include <torch/types.h>
+
+#include <string>
 
 #include "absl/status/statusor.h"
 

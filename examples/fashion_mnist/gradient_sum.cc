@@ -1,8 +1,8 @@
 #include "examples/fashion_mnist/gradient_sum.h"
 
-#include <algorithm>
-
 #include <torch/torch.h>
+
+#include <algorithm>
 
 #include "absl/strings/str_cat.h"
 

@@ -14,12 +14,11 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
-#include <cstdint>
-#include <vector>
-
+#include <syncnorm/reducer.h>
 #include <torch/types.h>
 
-#include <syncnorm/reducer.h>
+#include <cstdint>
+#include <vector>
 
 namespace syncnorm::examples {
 
@@ -31,7 +30,8 @@ class GradientSum {
   GradientSum(const GradientSum&) = delete;
   GradientSum& operator=(const GradientSum&) = delete;
 
-  // Waits for the sums and stores them into every .grad.  The status of the first chunk that failed.
+  // Waits for the sums and stores them into every .grad.  The status of the first chunk that
+  // failed.
   absl::Status Finish();
 
  private:

@@ -8,13 +8,14 @@
 // workers' gradients are summed exactly, so "sync" and "whole" differ by rounding
 // alone.  --compare tells how far two saved networks are apart.
 
+#include <syncnorm/group.h>
+#include <torch/torch.h>
+
 #include <exception>
 #include <iostream>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <torch/torch.h>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -26,10 +27,10 @@
 #include "examples/fashion_mnist/compare.h"
 #include "examples/fashion_mnist/network.h"
 #include "examples/fashion_mnist/trainer.h"
-#include <syncnorm/group.h>
 
 ABSL_FLAG(std::string, mode, "sync", "sync, local or whole");
-ABSL_FLAG(int, rank, -1, "Rank of this worker; -1: from the environment (SYNCNORM_RANK, RANK, ...)");
+ABSL_FLAG(int, rank, -1,
+          "Rank of this worker; -1: from the environment (SYNCNORM_RANK, RANK, ...)");
 ABSL_FLAG(int, world, 0, "Number of workers; 0: from the environment");
 ABSL_FLAG(std::string, address, "", "Coordinator, host:port; empty: from the environment");
 ABSL_FLAG(std::string, data, "/usr/share/datasets/fashion-mnist", "Folder of the data set");
@@ -39,6 +40,8 @@ ABSL_FLAG(double, lr, 0.02, "Highest learning rate");
 ABSL_FLAG(uint64_t, seed, 1, "Of the parameters and of the batches; the same on every worker");
 ABSL_FLAG(std::string, dtype, "float32", "float32 or float64");
 ABSL_FLAG(int64_t, eval_every, 100, "Steps between evaluations; 0: at the end only");
+ABSL_FLAG(int64_t, test_images, 2000, "Test images to evaluate on along the way; 0: all 10,000");
+ABSL_FLAG(int64_t, final_test_images, 0, "And at the end");
 ABSL_FLAG(std::string, csv, "", "File for step,loss,test_accuracy (rank 0)");
 ABSL_FLAG(std::string, save, "", "File for the trained network (every rank that gives one)");
 ABSL_FLAG(std::vector<std::string>, save_at, {}, "Steps after which to save, too: FILE.stepN");
@@ -71,6 +74,8 @@ absl::StatusOr<TrainerOptions> OptionsFromFlags() {
   options.learning_rate = absl::GetFlag(FLAGS_lr);
   options.seed = absl::GetFlag(FLAGS_seed);
   options.evaluate_every = absl::GetFlag(FLAGS_eval_every);
+  options.test_images = absl::GetFlag(FLAGS_test_images);
+  options.final_test_images = absl::GetFlag(FLAGS_final_test_images);
   options.csv = absl::GetFlag(FLAGS_csv);
   options.save = absl::GetFlag(FLAGS_save);
   const std::string dtype = absl::GetFlag(FLAGS_dtype);
@@ -121,10 +126,7 @@ absl::Status RunTraining() {
 
 absl::Status RunCompare(const std::vector<std::string>& files) {
   if (files.size() != 2) return absl::InvalidArgumentError("--compare takes two files");
-  Network a(TorchNorms()), b(TorchNorms());
-  torch::load(a, files[0]);
-  torch::load(b, files[1]);
-  const Difference difference = Compare(a, b);
+  const Difference difference = Compare(files[0], files[1]);
   std::cout << absl::StrFormat("largest relative difference %.3e in %s\n", difference.largest,
                                difference.tensor);
   return absl::OkStatus();

@@ -1,8 +1,7 @@
 #include "examples/fashion_mnist/network.h"
 
-#include <torch/torch.h>
-
 #include <syncnorm/torch.h>
+#include <torch/torch.h>
 
 namespace syncnorm::examples {
 namespace {

@@ -4,16 +4,15 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
-#include <functional>
-#include <string>
-
+#include <syncnorm/reducer.h>
 #include <torch/nn/module.h>
 #include <torch/nn/modules/container/any.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
-#include <syncnorm/reducer.h>
+#include <functional>
+#include <string>
 
 namespace syncnorm::examples {
 

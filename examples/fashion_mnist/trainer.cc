@@ -1,5 +1,7 @@
 #include "examples/fashion_mnist/trainer.h"
 
+#include <torch/torch.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -9,8 +11,6 @@
 #include <optional>
 #include <random>
 #include <vector>
-
-#include <torch/torch.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -58,18 +58,19 @@ double LearningRate(const TrainerOptions& options, int64_t step) {
   return options.learning_rate * rise * fall;
 }
 
-double Accuracy(Network& network, const Dataset& test, torch::Dtype dtype) {
+double Accuracy(Network& network, const Dataset& test, int64_t images, torch::Dtype dtype) {
   constexpr int64_t kBatch = 500;
+  images = images > 0 ? std::min(images, test.size()) : test.size();
   const torch::NoGradGuard no_grad;
   network->eval();
   int64_t right = 0;
-  for (int64_t begin = 0; begin < test.size(); begin += kBatch) {
-    const torch::Tensor indices = torch::arange(begin, std::min(begin + kBatch, test.size()));
+  for (int64_t begin = 0; begin < images; begin += kBatch) {
+    const torch::Tensor indices = torch::arange(begin, std::min(begin + kBatch, images));
     const torch::Tensor answers = network->forward(test.Inputs(indices, dtype)).argmax(1);
     right += answers.eq(test.labels.index_select(0, indices)).sum().item<int64_t>();
   }
   network->train();
-  return static_cast<double>(right) / test.size();
+  return static_cast<double>(right) / images;
 }
 
 // Sums one number over the group; it is on its way while backward runs.
@@ -104,8 +105,8 @@ absl::StatusOr<TrainerResult> Train(const TrainerOptions& options, Network netwo
 
   network->to(options.dtype);
   network->train();
-  torch::optim::SGD optimizer(
-      network->parameters(), torch::optim::SGDOptions(options.learning_rate).momentum(kMomentum));
+  torch::optim::SGD optimizer(network->parameters(),
+                              torch::optim::SGDOptions(options.learning_rate).momentum(kMomentum));
   std::optional<GradientSum> gradients;
   if (group != nullptr) gradients.emplace(network->parameters(), group);
   Batches batches(train->size(), options.seed);
@@ -149,9 +150,13 @@ absl::StatusOr<TrainerResult> Train(const TrainerOptions& options, Network netwo
       torch::save(network, StepPath(options.save, done));
     }
     if (!first) continue;
-    const bool evaluate = done == options.steps ||
-                          (options.evaluate_every > 0 && done % options.evaluate_every == 0);
-    if (evaluate) result.accuracy = Accuracy(network, *test, options.dtype);
+    const bool last = done == options.steps;
+    const bool evaluate =
+        last || (options.evaluate_every > 0 && done % options.evaluate_every == 0);
+    if (evaluate) {
+      result.accuracy = Accuracy(
+          network, *test, last ? options.final_test_images : options.test_images, options.dtype);
+    }
     if (csv.is_open()) {
       csv << done << "," << absl::StrFormat("%.9g", loss) << ","
           << (evaluate ? absl::StrCat(result.accuracy) : "") << "\n";

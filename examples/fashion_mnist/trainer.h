@@ -5,16 +5,16 @@
 // process would, and may be compared with it step by step.
 #pragma once
 
+#include <syncnorm/reducer.h>
+#include <torch/types.h>
+
 #include <cstdint>
 #include <set>
 #include <string>
 
-#include <torch/types.h>
-
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "examples/fashion_mnist/network.h"
-#include <syncnorm/reducer.h>
 
 namespace syncnorm::examples {
 
@@ -28,14 +28,16 @@ struct TrainerOptions {
   uint64_t seed = 0;
   torch::Dtype dtype = torch::kFloat;
   int64_t evaluate_every = 0;  // steps; 0: at the end only
-  std::string csv;             // step, loss of the global batch, test accuracy; empty: none
-  std::string save;            // the network, at the end; empty: never
-  std::set<int64_t> save_at;   // and after these steps, at StepPath(save, step)
+  // To evaluate on, on the way and at the end: the first so many; 0: all.
+  int64_t test_images = 0, final_test_images = 0;
+  std::string csv;            // step, loss of the global batch, test accuracy; empty: none
+  std::string save;           // the network, at the end; empty: never
+  std::set<int64_t> save_at;  // and after these steps, at StepPath(save, step)
 };
 
 struct TrainerResult {
   double loss = 0;      // mean over the last tenth of the steps
-  double accuracy = 0;  // of all test images
+  double accuracy = 0;  // at the end
   double seconds = 0;   // of the steps, without reading data and evaluating
 };
 
@@ -43,8 +45,7 @@ struct TrainerResult {
 std::string StepPath(const std::string& path, int64_t step);
 
 // `group`: null for one process with whole batches.  Rank 0 evaluates, writes the CSV file and
-// prints progress; every rank saves (StepPath gets a rank only from the caller's `save`).
-absl::StatusOr<TrainerResult> Train(const TrainerOptions& options, Network network,
-                                    Reducer* group);
+// prints progress; every rank that has a path saves.
+absl::StatusOr<TrainerResult> Train(const TrainerOptions& options, Network network, Reducer* group);
 
 }  // namespace syncnorm::examples

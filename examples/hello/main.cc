@@ -4,12 +4,12 @@
 //   for rank in 0 1; do
 //     SYNCNORM_RANK=$rank SYNCNORM_WORLD_SIZE=2 SYNCNORM_ADDR=localhost:7070 ./syncnorm-hello &
 //   done; wait
-#include <cstdio>
-#include <vector>
-
 #include <syncnorm/batch_norm.h>
 #include <syncnorm/embedded.h>
 #include <syncnorm/group.h>
+
+#include <cstdio>
+#include <vector>
 
 int main() {
   auto options = syncnorm::GroupOptions::FromEnvironment();
