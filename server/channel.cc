@@ -36,6 +36,8 @@ void PrepareProcess() {
 }
 
 void Configure(const Limits& limits, grpc::ServerBuilder* builder) {
+  // Not GRPC_ARG_MINIMAL_STACK: it would save 2 % of the instructions, and leaves out the filter
+  // that holds the limit on a message's size.
   builder->SetMaxReceiveMessageSize(static_cast<int>(MaxMessageBytes(limits)));
   builder->SetMaxSendMessageSize(-1);
 

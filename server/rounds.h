@@ -90,9 +90,7 @@ class Rounds {
   absl::Time NextDeadline() const;
   // Whether an open round lacks `rank`.
   bool Waits(uint32_t rank) const;
-  // The last round that `rank` contributed to; 0: none.
-  uint64_t last(uint32_t rank) const { return last_[rank]; }
-  // "its last round was 41 layer conv1.bn (forward, step 17)", as far as still known.
+  // "its last was round 41 layer conv1.bn (forward, step 17)", as far as still known.
   std::string LastOf(uint32_t rank) const;
 
   uint64_t open() const { return open_; }

@@ -126,9 +126,8 @@ void Service::Handle(ServiceStream* stream, Operation operation, bool ok) {
       stream->Read();
       break;
     case Operation::kRead:
-      stream->ReadDone();
-      if (ok) {
-        HandleMessage(now, stream);
+      if (grpc::ByteBuffer bytes = stream->ReadDone(); ok) {
+        HandleMessage(now, stream, &bytes);
       } else {
         coordinator_.OnDisconnect(now, stream->id(), "disconnected", &output_);
         stream->Close(now);
@@ -151,9 +150,9 @@ void Service::Handle(ServiceStream* stream, Operation operation, bool ok) {
   if (now >= wake_time_) Tick(now);
 }
 
-void Service::HandleMessage(absl::Time now, ServiceStream* stream) {
+void Service::HandleMessage(absl::Time now, ServiceStream* stream, grpc::ByteBuffer* bytes) {
   if (stream->closing()) return;
-  const absl::Status status = Decode(stream->read());
+  const absl::Status status = Decode(bytes);
   if (!status.ok()) {
     coordinator_.OnMalformed(now, stream->id(),
                              absl::string_view(status.message().data(), status.message().size()),

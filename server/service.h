@@ -33,7 +33,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/notification.h"
@@ -84,7 +83,7 @@ class Service {
   void Request();
   void Dispatch(ServiceStream::Tag* tag, bool ok);
   void Handle(ServiceStream* stream, Operation operation, bool ok);
-  void HandleMessage(absl::Time now, ServiceStream* stream);
+  void HandleMessage(absl::Time now, ServiceStream* stream, grpc::ByteBuffer* bytes);
   void Tick(absl::Time now);
   // Writes the core's replies, then posts the Reads, then logs.
   void Send(absl::Time now);
@@ -105,7 +104,6 @@ class Service {
   wire::Codec codec_;
   wire::WorkerMessage message_;  // reused: decoding into it allocates nothing in the steady state
   Output output_;
-  std::vector<StreamId> slow_;
   absl::flat_hash_map<StreamId, std::unique_ptr<ServiceStream>> streams_;
   StreamId last_id_ = 0;
   absl::Time next_tick_;

@@ -18,6 +18,13 @@ void ServiceStream::Read() {
   rpc_.Read(&read_, tag(Operation::kRead));
 }
 
+grpc::ByteBuffer ServiceStream::ReadDone() {
+  reading_ = false;
+  grpc::ByteBuffer bytes;
+  bytes.Swap(&read_);
+  return bytes;
+}
+
 void ServiceStream::Write(const grpc::Slice& slice) {
   if (closing() || broken_) return;
   if (writing_) {
@@ -25,14 +32,13 @@ void ServiceStream::Write(const grpc::Slice& slice) {
     queued_bytes_ += slice.size();
     return;
   }
-  // The buffer refers to the slice, which all members share.
-  written_ = grpc::ByteBuffer(&slice, 1);
-  StartWrite();
+  StartWrite(slice);
 }
 
-void ServiceStream::StartWrite() {
+void ServiceStream::StartWrite(const grpc::Slice& slice) {
   writing_ = true;
-  rpc_.Write(written_, tag(Operation::kWrite));
+  // The buffer refers to the slice, which all members share; gRPC keeps a reference of its own.
+  rpc_.Write(grpc::ByteBuffer(&slice, 1), tag(Operation::kWrite));
 }
 
 void ServiceStream::WriteDone(bool ok) {
@@ -46,8 +52,7 @@ void ServiceStream::WriteDone(bool ok) {
     const grpc::Slice next = std::move(queue_.front());
     queue_.pop_front();
     queued_bytes_ -= next.size();
-    written_ = grpc::ByteBuffer(&next, 1);
-    StartWrite();
+    StartWrite(next);
     return;
   }
   MaybeFinish();

@@ -45,9 +45,8 @@ class ServiceStream {
 
   // Posts a Read, if none is under way and the stream is not about to end.
   void Read();
-  void ReadDone() { reading_ = false; }
-  // Of the last Read; valid until the next.
-  grpc::ByteBuffer* read() { return &read_; }
+  // Hands out what was read.  Not kept: it may hold on to the whole chunk of 256 KiB it came in.
+  grpc::ByteBuffer ReadDone();
 
   // Writes now, or after what is being written.
   void Write(const grpc::Slice& slice);
@@ -72,7 +71,7 @@ class ServiceStream {
  private:
   enum class Finish : uint8_t { kNo, kWanted, kStarted, kDone };
 
-  void StartWrite();
+  void StartWrite(const grpc::Slice& slice);
   void MaybeFinish();
 
   const StreamId id_;
@@ -80,7 +79,6 @@ class ServiceStream {
   Rpc rpc_{&context_};
   std::array<Tag, 5> tags_;
   grpc::ByteBuffer read_;
-  grpc::ByteBuffer written_;
   std::deque<grpc::Slice> queue_;  // behind the write under way
   uint64_t queued_bytes_ = 0;
   bool reading_ = false;
