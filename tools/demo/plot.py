@@ -32,7 +32,7 @@ def main(folder):
                       marker="o", markersize=4, label=label, **style)
     loss.set_title("Training loss of the global batch (mean of 40 steps)", fontsize=10)
     loss.set_ylabel("cross entropy")
-    accuracy.set_title("Accuracy on test images", fontsize=10)
+    accuracy.set_title("Test accuracy (on the way: on some of the images)", fontsize=10)
     accuracy.set_ylabel("per cent")
     for axes in (loss, accuracy):
         axes.set_xlabel("step")
