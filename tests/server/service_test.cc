@@ -58,6 +58,8 @@ class ServiceTest : public testing::Test {
     worker->ReadJoined();
     worker->Contribute(1, 2.5);
     EXPECT_EQ(worker->ReadResult().moments.values[0], 2.5);
+    worker->Send(wire::Leave{});  // and wait: the next call joins as the same rank
+    EXPECT_EQ(worker->ReadToEnd(), "");
   }
 
   std::unique_ptr<Server> server_;
