@@ -50,6 +50,10 @@ class ServiceTest : public testing::Test {
     for (const auto& worker : workers) worker->ReadJoined();
     return workers;
   }
+  // A contribution has been sent; now the coordinator has it.
+  void WaitForAnOpenRound() const {
+    while (server_->snapshot().open_rounds == 0) std::this_thread::yield();
+  }
   void ExpectItStillServes() const {
     wire::Join join = Worker()->MakeJoin(0, 1);
     join.group = "still-serving";
@@ -147,6 +151,7 @@ TEST_F(ServiceTest, AWorkerThatBreaksMidRoundIsNamedToTheOthersAtOnce) {
   Start();
   const auto workers = Form(3);
   workers[0]->Contribute(1);
+  WaitForAnOpenRound();
   const absl::Time before = MonotonicClock().Now();
   workers[2]->Cancel();
   // Rank 1 waits in a Read with nothing contributed, rank 0 for its round.
@@ -166,6 +171,7 @@ TEST_F(ServiceTest, AWorkerThatWaitsForItsAnswerIsNoticedWhenItBreaks) {
   Start();
   const auto workers = Form(2);
   workers[0]->Contribute(1);
+  WaitForAnOpenRound();
   workers[0]->Cancel();  // no Read of the coordinator is pending on that stream
   EXPECT_EQ(workers[1]->ReadFailure().ranks, std::vector<uint32_t>{0});
 }
@@ -311,7 +317,7 @@ TEST_F(ServiceTest, DrainLetsTheOpenRoundFinishAndTellsAll) {
   Start();
   const auto workers = Form(2);
   workers[0]->Contribute(1);
-  while (server_->snapshot().open_rounds == 0) std::this_thread::yield();
+  WaitForAnOpenRound();
   bool drained = false;
   std::thread drainer([&] { drained = server_->Drain(absl::Seconds(10)); });
   for (const auto& worker : workers) {
