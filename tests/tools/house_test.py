@@ -56,6 +56,7 @@ class HouseTest(unittest.TestCase):
     def test_a_header_is_a_contract(self):
         self.assert_found("server/a.h", "#pragma once\n", "starts with the comment")
         self.assert_found("server/a.h", "// A thing.\n", "no #pragma once")
+        self.assertEqual(findings("kernels/cpu/a-inl.h", "// A body for each instruction set.\n"), [])
 
     def test_unfinished_work_is_found(self):
         self.assert_found("server/a.cc", "// TO" "DO: later", "unfinished")
