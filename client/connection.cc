@@ -287,7 +287,7 @@ absl::Status Connection::Leave() {
 
 absl::Status Connection::EndStream() {
   if (session_->phase() == Session::Phase::kFailed) {
-    // A coordinator that went down in good order when all was answered has done what Leave asks for.
+    // A coordinator that went down in good order, with all answered, did what Leave asks for.
     const bool in_order = !session_->draining().empty() && !session_->failure_noticed();
     return in_order ? absl::OkStatus() : session_->failure();
   }

@@ -50,6 +50,10 @@ TEST(GroupForkTest, AChildIsRefusedAndTheParentGoesOn) {
 }
 
 TEST(GroupForkTest, ForksWhileRoundsRunDoNoHarm) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "AddressSanitizer of g++ 12 does not release its allocator's locks in a child "
+                  "that is forked while another thread allocates";
+#endif
   const auto coordinator = StartCoordinator();
   auto groups = ConnectAll(coordinator->address(), 2);
   std::atomic<bool> stop{false};

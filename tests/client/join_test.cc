@@ -45,7 +45,7 @@ class JoinTest : public ::testing::Test {
     return codec_.Encode(failure);
   }
   static FakeTransport::Script Refused() {
-    return {.reached = false, .delay = {}, .messages = {}, .end = absl::UnavailableError("refused")};
+    return {.reached = false, .end = absl::UnavailableError("refused")};
   }
 
   wire::Codec codec_;

@@ -295,7 +295,8 @@ TEST_F(SessionTest, ARoundHeldUpByAFailedOneSaysWhy) {
   ASSERT_THAT(done_, SizeIs(2));
   EXPECT_THAT(Text(done_[1].result.status()),
               AllOf(HasSubstr("round 2 layer b"),
-                    HasSubstr("its last answer came 30ms before: round 1: rank 1 host h1 is missing")));
+                    HasSubstr("its last answer came 30ms before: round 1: rank 1 host h1 is "
+                              "missing")));
 }
 
 TEST_F(SessionTest, TakesABoundedNumberOfRounds) {
