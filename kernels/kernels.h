@@ -26,10 +26,10 @@
 // Arguments are checked by the callers (client/norms); none are wrong here.
 #pragma once
 
+#include <syncnorm/tensor.h>
+
 #include <cstdint>
 #include <string_view>
-
-#include <syncnorm/tensor.h>
 
 namespace syncnorm::kernels {
 

@@ -21,16 +21,19 @@ Moments Zeros(MomentKind kind, int64_t rows, int64_t channels, Precision precisi
   return moments;
 }
 
-// Chan's update of two slices, both with positions.
+// Chan's update of two slices, both with positions.  The rows do not overlap and their number
+// does not change under way, which the compiler cannot know of spans: told so, it takes two
+// channels at once (12 -> 6 instructions each).
 void MergeMeanM2(const Moments& part, Moments* total) {
   const double have = static_cast<double>(total->count);
   const double come = static_cast<double>(part.count);
   const double share = come / (have + come);
-  absl::Span<double> mean = total->row(kMean);
-  absl::Span<double> m2 = total->row(kM2);
-  absl::Span<const double> part_mean = part.row(kMean);
-  absl::Span<const double> part_m2 = part.row(kM2);
-  for (int64_t c = 0; c < total->channels; ++c) {
+  const int64_t channels = total->channels;
+  double* __restrict mean = total->row(kMean).data();
+  double* __restrict m2 = total->row(kM2).data();
+  const double* __restrict part_mean = part.row(kMean).data();
+  const double* __restrict part_m2 = part.row(kM2).data();
+  for (int64_t c = 0; c < channels; ++c) {
     const double delta = part_mean[c] - mean[c];
     mean[c] += delta * share;
     m2[c] += part_m2[c] + delta * delta * (have * share);

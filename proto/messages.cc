@@ -90,13 +90,13 @@ void MomentsTo(const Moments& from, Message* to) {
 
 template <typename Message>
 absl::Status MomentsFrom(const Message& from, Moments* to) {
-  if (absl::Status s = EnumFrom(from.kind(), v1::MOMENT_KIND_MEAN_M2, v1::MOMENT_KIND_SUMS, "kind",
-                                &to->kind);
+  if (absl::Status s =
+          EnumFrom(from.kind(), v1::MOMENT_KIND_MEAN_M2, v1::MOMENT_KIND_SUMS, "kind", &to->kind);
       !s.ok()) {
     return s;
   }
-  if (absl::Status s = EnumFrom(from.precision(), v1::PRECISION_F32, v1::PRECISION_F64,
-                                "precision", &to->precision);
+  if (absl::Status s = EnumFrom(from.precision(), v1::PRECISION_F32, v1::PRECISION_F64, "precision",
+                                &to->precision);
       !s.ok()) {
     return s;
   }
@@ -120,9 +120,9 @@ absl::Status MomentsFrom(const Message& from, Moments* to) {
   to->rows = static_cast<int64_t>(rows);
   to->channels = static_cast<int64_t>(channels);
   to->count = from.count();
-  to->values.resize(split.f64 + split.f32);
-  std::copy_n(from.f64().data(), split.f64, to->values.data());
-  std::copy_n(from.f32().data(), split.f32, to->values.data() + split.f64);
+  to->values.reserve(split.f64 + split.f32);
+  to->values.assign(from.f64().begin(), from.f64().end());
+  to->values.insert(to->values.end(), from.f32().begin(), from.f32().end());
   if (to->kind != MomentKind::kMeanM2) return absl::OkStatus();
 
   if (to->count == 0) {
@@ -149,8 +149,7 @@ absl::Status CheckLength(absl::string_view field, size_t bytes, size_t largest) 
 }
 
 uint64_t ToMicroseconds(absl::Duration duration) {
-  return static_cast<uint64_t>(
-      std::max<int64_t>(0, absl::ToInt64Microseconds(duration)));
+  return static_cast<uint64_t>(std::max<int64_t>(0, absl::ToInt64Microseconds(duration)));
 }
 
 // Values beyond 2^62 us (146,000 years) mean "for ever".
@@ -208,10 +207,9 @@ absl::Status From(const v1::Join& from, Join* to) {
   to->round_timeout = FromMicroseconds(from.round_timeout_us());
   to->join_timeout = FromMicroseconds(from.join_timeout_us());
   if (to->group.empty()) return Invalid("join: group is empty");
-  for (const absl::Status& s :
-       {CheckLength("join: group", to->group.size(), kMaxGroupNameBytes),
-        CheckLength("join: host", to->host.size(), kMaxHostNameBytes),
-        CheckLength("join: job", to->job.size(), kMaxJobBytes)}) {
+  for (const absl::Status& s : {CheckLength("join: group", to->group.size(), kMaxGroupNameBytes),
+                                CheckLength("join: host", to->host.size(), kMaxHostNameBytes),
+                                CheckLength("join: job", to->job.size(), kMaxJobBytes)}) {
     if (!s.ok()) return s;
   }
   if (!std::all_of(to->group.begin(), to->group.end(), IsGroupNameByte)) {

@@ -5,16 +5,17 @@
 // Thread-safety: plain values.
 #pragma once
 
+#include <syncnorm/failure.h>
+#include <syncnorm/moments.h>
+#include <syncnorm/round_key.h>
+#include <syncnorm/tensor.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
-#include <syncnorm/failure.h>
-#include <syncnorm/moments.h>
-#include <syncnorm/round_key.h>
-#include <syncnorm/tensor.h>
 
 namespace syncnorm::wire {
 

@@ -51,9 +51,7 @@ inline Contribution SampleSums() {
   return contribution;
 }
 
-inline Result SampleResult() {
-  return {SampleContribution().key, SampleContribution().moments};
-}
+inline Result SampleResult() { return {SampleContribution().key, SampleContribution().moments}; }
 
 inline Failure SampleFailure() {
   Failure failure;

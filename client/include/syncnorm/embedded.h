@@ -3,11 +3,12 @@
 // want it does not link the server.
 #pragma once
 
+#include <syncnorm/group.h>
+
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
-#include <syncnorm/group.h>
 
 namespace syncnorm {
 

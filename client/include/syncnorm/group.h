@@ -32,6 +32,8 @@
 // Thread-safety: thread-safe.
 #pragma once
 
+#include <syncnorm/reducer.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -41,7 +43,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include <syncnorm/reducer.h>
 
 namespace syncnorm {
 
@@ -107,8 +108,8 @@ class Group : public Reducer {
   // Host of each rank, as told at the join.
   virtual const std::vector<std::string>& hosts() const = 0;
 
-  // Ends the membership cleanly, once everything submitted has been answered.  Later calls fail with
-  // kFailedPrecondition.  Safe to call twice.  Otherwise:
+  // Ends the membership cleanly, once everything submitted has been answered.  Later calls fail
+  // with kFailedPrecondition.  Safe to call twice.  Otherwise:
   //   the membership's failure  it had failed before;
   //   kDeadlineExceeded         the coordinator did not confirm within 1 s; it is over anyway.
   virtual absl::Status Leave() = 0;

@@ -9,6 +9,10 @@
 // submission is then the callers' to keep.
 #pragma once
 
+#include <syncnorm/moments.h>
+#include <syncnorm/round_key.h>
+#include <syncnorm/tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -16,9 +20,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include <syncnorm/moments.h>
-#include <syncnorm/round_key.h>
-#include <syncnorm/tensor.h>
 
 namespace syncnorm {
 
@@ -61,8 +62,8 @@ class Reducer {
   virtual ~Reducer() = default;
 
   virtual int world_size() const = 0;
-  // Whether this still is a member, or was one until its membership failed: then reductions fail with
-  // the reason, and nothing silently goes local.  False once it has left.
+  // Whether this still is a member, or was one until its membership failed: then reductions fail
+  // with the reason, and nothing silently goes local.  False once it has left.
   virtual bool connected() const = 0;
 
   // Submits this member's moments and returns at once.  Errors, bad arguments

@@ -5,13 +5,14 @@
 // Thread-safety: plain values.
 #pragma once
 
+#include <syncnorm/round_key.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include <syncnorm/round_key.h>
 
 namespace syncnorm {
 

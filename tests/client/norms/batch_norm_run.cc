@@ -21,13 +21,13 @@ Numbers AsFloats(const std::vector<uint8_t>& bytes) { return Numbers(bytes.begin
 
 }  // namespace
 
-std::vector<std::vector<BatchNormResult>> Train(InProcessGroup* group,
+std::vector<std::vector<BatchNormResult>> Train(const Members& members,
                                                 const BatchNormOptions& options, DType dtype,
                                                 Layout layout,
                                                 const std::vector<BatchNormStep>& steps) {
-  std::vector<std::vector<BatchNormResult>> results(
-      steps.size(), std::vector<BatchNormResult>(group->world_size()));
-  group->Run([&](int rank, Reducer* reducer) {
+  std::vector<std::vector<BatchNormResult>> results(steps.size(),
+                                                    std::vector<BatchNormResult>(members.count));
+  members.run([&](int rank, Reducer* reducer) {
     auto norm = SyncBatchNorm::Create("bn", options, reducer);
     ASSERT_TRUE(norm.ok()) << norm.status();
     for (size_t s = 0; s < steps.size(); ++s) {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "tests/support/host_tensor.h"
-#include "tests/support/in_process_group.h"
+#include "tests/support/members.h"
 
 namespace syncnorm::testing {
 
@@ -30,8 +30,8 @@ struct BatchNormResult {
   int64_t batches = 0;
 };
 
-// Training in a group of `group`'s size, results[step][rank].
-std::vector<std::vector<BatchNormResult>> Train(InProcessGroup* group,
+// Training in a group of `members`, results[step][rank].
+std::vector<std::vector<BatchNormResult>> Train(const Members& members,
                                                 const BatchNormOptions& options, DType dtype,
                                                 Layout layout,
                                                 const std::vector<BatchNormStep>& steps);

@@ -6,12 +6,12 @@
 
 namespace syncnorm::testing {
 
-PowerNormTraining Train(InProcessGroup* group, const PowerNormOptions& options, DType dtype,
+PowerNormTraining Train(const Members& members, const PowerNormOptions& options, DType dtype,
                         const std::vector<PowerNormStep>& steps) {
   PowerNormTraining training;
-  training.results.assign(steps.size(), std::vector<PowerNormResult>(group->world_size()));
-  training.states.resize(group->world_size());
-  group->Run([&](int rank, Reducer* reducer) {
+  training.results.assign(steps.size(), std::vector<PowerNormResult>(members.count));
+  training.states.resize(members.count);
+  members.run([&](int rank, Reducer* reducer) {
     auto norm = SyncPowerNorm::Create("pn", options, reducer);
     ASSERT_TRUE(norm.ok()) << norm.status();
     for (size_t s = 0; s < steps.size(); ++s) {

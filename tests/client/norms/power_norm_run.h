@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "tests/support/host_tensor.h"
-#include "tests/support/in_process_group.h"
+#include "tests/support/members.h"
 #include "tests/support/oracle.h"
 
 namespace syncnorm::testing {
@@ -36,7 +36,7 @@ struct PowerNormTraining {
   std::vector<PowerNormState> states;                 // [rank], drained at the end
 };
 
-PowerNormTraining Train(InProcessGroup* group, const PowerNormOptions& options, DType dtype,
+PowerNormTraining Train(const Members& members, const PowerNormOptions& options, DType dtype,
                         const std::vector<PowerNormStep>& steps);
 
 // Holds all of `training` against the oracle; errors go to the ledger as `family`.
