@@ -23,6 +23,8 @@
 // Thread-safety: thread-safe.  The mutex is held across no transport call.
 #pragma once
 
+#include <syncnorm/reducer.h>
+
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -41,7 +43,6 @@
 #include "client/session.h"
 #include "client/transport.h"
 #include "proto/clock.h"
-#include <syncnorm/reducer.h>
 
 namespace syncnorm {
 
@@ -108,8 +109,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes in one event; `decoded` tells whether incoming_ holds a message.
-  void Handle(Transport::Event event, const absl::Status& decoded, absl::Time now,
-              Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Handle(Transport::Event event, const absl::Status& decoded, absl::Time now, Actions* actions)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends the rounds in completions_ and wakes whoever has what it waits for.
   void Deliver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeDone() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

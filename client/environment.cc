@@ -1,5 +1,7 @@
 // GroupOptions::FromEnvironment.  A launcher counts only if it tells both rank and world size: a
 // stray RANK must not be paired with another launcher's size.
+#include <syncnorm/group.h>
+
 #include <cstdlib>
 #include <string>
 
@@ -9,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
-#include <syncnorm/group.h>
 
 namespace syncnorm {
 namespace {
@@ -104,10 +105,9 @@ absl::Status Missing(const GroupOptions& options) {
 
 absl::StatusOr<GroupOptions> GroupOptions::FromEnvironment() {
   GroupOptions options;
-  for (const absl::Status& s :
-       {ReadRankAndSize(&options), ReadAddress(&options.address),
-        ReadDuration("SYNCNORM_CONNECT_TIMEOUT", &options.connect_timeout),
-        ReadDuration("SYNCNORM_ROUND_TIMEOUT", &options.round_timeout)}) {
+  for (const absl::Status& s : {ReadRankAndSize(&options), ReadAddress(&options.address),
+                                ReadDuration("SYNCNORM_CONNECT_TIMEOUT", &options.connect_timeout),
+                                ReadDuration("SYNCNORM_ROUND_TIMEOUT", &options.round_timeout)}) {
     if (!s.ok()) return s;
   }
   for (const char* const name : {"SYNCNORM_JOB", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"}) {

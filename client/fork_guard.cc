@@ -23,15 +23,13 @@ uint64_t Generation() {
 
 ForkGuard::ForkGuard() : generation_(Generation()), pid_(getpid()) {}
 
-bool ForkGuard::Forked() const {
-  return generation.load(std::memory_order_relaxed) != generation_;
-}
+bool ForkGuard::Forked() const { return generation.load(std::memory_order_relaxed) != generation_; }
 
 absl::Status ForkGuard::Check() const {
-  if (!Forked()) [[likely]] return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat("client created in pid ", pid_,
-                                                    " used in pid ", getpid(),
-                                                    "; create it after fork"));
+  if (!Forked()) [[likely]]
+    return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("client created in pid ", pid_, " used in pid ",
+                                                    getpid(), "; create it after fork"));
 }
 
 }  // namespace syncnorm

@@ -1,5 +1,4 @@
 #include <syncnorm/group.h>
-
 #include <unistd.h>
 
 #include <atomic>
@@ -141,9 +140,8 @@ absl::StatusOr<std::unique_ptr<Group>> Group::Connect(GroupOptions options) {
   membership->incarnation.emplace(absl::StrCat(address, " ", options.group, " ", options.rank));
   std::unique_ptr<Transport> transport = NewGrpcTransport(address);
   Clock& clock = MonotonicClock();
-  absl::StatusOr<std::unique_ptr<Session>> session =
-      JoinGroup(address, MakeJoin(options, membership->incarnation->bytes()), &clock,
-                transport.get());
+  absl::StatusOr<std::unique_ptr<Session>> session = JoinGroup(
+      address, MakeJoin(options, membership->incarnation->bytes()), &clock, transport.get());
   if (!session.ok()) return session.status();
   membership->connection =
       std::make_shared<Connection>(*std::move(session), std::move(transport), &clock);

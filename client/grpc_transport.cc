@@ -1,10 +1,5 @@
 #include "client/grpc_transport.h"
 
-#include <atomic>
-#include <cstdlib>
-#include <optional>
-#include <utility>
-
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/completion_queue.h>
@@ -13,6 +8,11 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/channel_arguments.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
@@ -93,8 +93,8 @@ grpc::Slice ToSlice(std::string bytes) {
 class GrpcTransport final : public Transport {
  public:
   explicit GrpcTransport(const std::string& address)
-      : channel_(grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
-                                           Arguments())),
+      : channel_(
+            grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), Arguments())),
         stub_(channel_) {}
 
   ~GrpcTransport() override {
@@ -146,8 +146,8 @@ class GrpcTransport final : public Transport {
         if (!ended_) return Event::kWritten;
       }
       if (tag == &finished_) {
-        status_ = absl::Status(static_cast<absl::StatusCode>(end_.error_code()),
-                               end_.error_message());
+        status_ =
+            absl::Status(static_cast<absl::StatusCode>(end_.error_code()), end_.error_message());
         ended_ = true;
       }
       if (ended_) {

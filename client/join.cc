@@ -31,8 +31,7 @@ std::unique_ptr<Session> TryOnce(const std::string& address, const wire::Join& j
   transport->Read();
   while (!attempt->reached || session->phase() == Session::Phase::kJoining) {
     // Once a coordinator has the join, its own text is worth waiting for.
-    const absl::Duration slack =
-        attempt->reached ? Session::kAnswerSlack : absl::ZeroDuration();
+    const absl::Duration slack = attempt->reached ? Session::kAnswerSlack : absl::ZeroDuration();
     switch (transport->Next(give_up + slack)) {
       case Transport::Event::kNothing:
         attempt->timed_out = true;
@@ -109,9 +108,9 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
       transport->AwaitRetry(std::min(now + Backoff(attempts, join.rank), give_up));
     }
     if (clock->Now() >= give_up) {
-      return absl::UnavailableError(absl::StrCat(
-          "nothing answered the join of ", who, " for ", absl::FormatDuration(give_up - began),
-          " (", attempts, " attempts); last error: ", last_error));
+      return absl::UnavailableError(absl::StrCat("nothing answered the join of ", who, " for ",
+                                                 absl::FormatDuration(give_up - began), " (",
+                                                 attempts, " attempts); last error: ", last_error));
     }
   }
 }

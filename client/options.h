@@ -1,8 +1,9 @@
 // Checks of GroupOptions before anything is connected.
 #pragma once
 
-#include "absl/status/status.h"
 #include <syncnorm/group.h>
+
+#include "absl/status/status.h"
 
 namespace syncnorm {
 

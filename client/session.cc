@@ -32,8 +32,8 @@ absl::Status CheckMeanM2(const Moments& m) {
   if (m.count == 0) {
     for (const double v : m.values) bits |= std::bit_cast<uint64_t>(v);
     if (bits == 0) return absl::OkStatus();
-    const auto found = std::find_if(m.values.begin(), m.values.end(),
-                                    [](double v) { return !(v == 0); });
+    const auto found =
+        std::find_if(m.values.begin(), m.values.end(), [](double v) { return !(v == 0); });
     if (found == m.values.end()) return absl::OkStatus();
     const int64_t i = found - m.values.begin();
     return Invalid("mean_m2 with count 0 but value ", *found, " at row ", i / m.channels,
@@ -212,16 +212,16 @@ void Session::OnJoined(wire::Joined* joined, std::vector<Completion>* done) {
   if (joined->protocol_major != wire::kProtocolMajor) {
     Fail(Local(absl::StatusCode::kUnimplemented,
                absl::StrCat("the coordinator speaks protocol ", joined->protocol_major, ".",
-                            joined->protocol_minor, ", ", Where(), " speaks ",
-                            wire::kProtocolMajor, ".", wire::kProtocolMinor),
+                            joined->protocol_minor, ", ", Where(), " speaks ", wire::kProtocolMajor,
+                            ".", wire::kProtocolMinor),
                RoundKey()),
          done);
     return;
   }
   if (joined->world_size != join_.world_size) {
-    Garbled(Invalid("joined a world of ", joined->world_size, ", asked for one of ",
-                    join_.world_size),
-            done);
+    Garbled(
+        Invalid("joined a world of ", joined->world_size, ", asked for one of ", join_.world_size),
+        done);
     return;
   }
   joined_ = std::move(*joined);
@@ -339,8 +339,7 @@ void Session::Advance(absl::Time now, std::vector<Completion>* done) {
              absl::StrCat("no answer from the coordinator to ", Describe(first.key), " of ",
                           Where(), " for ", absl::FormatDuration(now - first.submitted),
                           " (round timeout ", absl::FormatDuration(joined_.round_timeout), ", ",
-                          unanswered_, " rounds under way); ", LastAnswer(now),
-                          "; connect again"),
+                          unanswered_, " rounds under way); ", LastAnswer(now), "; connect again"),
              first.key),
        done);
 }

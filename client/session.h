@@ -27,6 +27,8 @@
 // Thread-safety: thread-compatible.  Reads no clock.
 #pragma once
 
+#include <syncnorm/reducer.h>
+
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -38,7 +40,6 @@
 #include "absl/time/time.h"
 #include "proto/codec.h"
 #include "proto/wire.h"
-#include <syncnorm/reducer.h>
 
 namespace syncnorm {
 

@@ -1,11 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <syncnorm/group.h>
 
 #include <cstdlib>
 #include <map>
 #include <string>
-
-#include <syncnorm/group.h>
 
 namespace syncnorm {
 namespace {
@@ -23,9 +22,8 @@ class EnvironmentTest : public ::testing::Test {
     for (const char* name :
          {"SYNCNORM_RANK", "SYNCNORM_WORLD_SIZE", "SYNCNORM_ADDR", "SYNCNORM_PORT", "SYNCNORM_JOB",
           "SYNCNORM_GROUP", "SYNCNORM_CONNECT_TIMEOUT", "SYNCNORM_ROUND_TIMEOUT", "RANK",
-          "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID",
-          "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS",
-          "SLURM_JOB_ID"}) {
+          "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_RANK",
+          "OMPI_COMM_WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_ID"}) {
       unsetenv(name);
     }
   }
@@ -83,9 +81,8 @@ TEST_F(EnvironmentTest, ReadsTorchrunButNotItsPort) {
 }
 
 TEST_F(EnvironmentTest, ReadsOpenMpi) {
-  const auto options = From({{"OMPI_COMM_WORLD_RANK", "0"},
-                             {"OMPI_COMM_WORLD_SIZE", "8"},
-                             {"SYNCNORM_ADDR", "h:1"}});
+  const auto options = From(
+      {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "8"}, {"SYNCNORM_ADDR", "h:1"}});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->rank, 0);
   EXPECT_EQ(options->world_size, 8);
@@ -105,11 +102,11 @@ TEST_F(EnvironmentTest, ReadsSlurm) {
 
 TEST_F(EnvironmentTest, TheFirstSourceWins) {
   std::map<std::string, std::string> all = {
-      {"SYNCNORM_RANK", "0"},        {"SYNCNORM_WORLD_SIZE", "10"}, {"RANK", "1"},
-      {"WORLD_SIZE", "11"},          {"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "12"},
-      {"SLURM_PROCID", "3"},         {"SLURM_NTASKS", "13"},        {"SYNCNORM_ADDR", "h:1"},
-      {"MASTER_ADDR", "other"},      {"SYNCNORM_PORT", "2"},        {"SYNCNORM_JOB", "a"},
-      {"TORCHELASTIC_RUN_ID", "b"},  {"SLURM_JOB_ID", "c"}};
+      {"SYNCNORM_RANK", "0"},       {"SYNCNORM_WORLD_SIZE", "10"}, {"RANK", "1"},
+      {"WORLD_SIZE", "11"},         {"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "12"},
+      {"SLURM_PROCID", "3"},        {"SLURM_NTASKS", "13"},        {"SYNCNORM_ADDR", "h:1"},
+      {"MASTER_ADDR", "other"},     {"SYNCNORM_PORT", "2"},        {"SYNCNORM_JOB", "a"},
+      {"TORCHELASTIC_RUN_ID", "b"}, {"SLURM_JOB_ID", "c"}};
   EXPECT_EQ(From(all)->rank, 0);
   EXPECT_EQ(From(all)->world_size, 10);
   EXPECT_EQ(From(all)->address, "h:1");
@@ -153,11 +150,11 @@ TEST_F(EnvironmentTest, AnAddressOfVersionSixGetsItsBrackets) {
 }
 
 TEST_F(EnvironmentTest, NamesTheVariableAndTheValueThatCannotBeRead) {
-  for (const auto& [name, value] : std::map<std::string, std::string>{
-           {"SYNCNORM_RANK", "two"},
-           {"SYNCNORM_WORLD_SIZE", "-4"},
-           {"SYNCNORM_CONNECT_TIMEOUT", "30"},
-           {"SYNCNORM_ROUND_TIMEOUT", "-1s"}}) {
+  for (const auto& [name, value] :
+       std::map<std::string, std::string>{{"SYNCNORM_RANK", "two"},
+                                          {"SYNCNORM_WORLD_SIZE", "-4"},
+                                          {"SYNCNORM_CONNECT_TIMEOUT", "30"},
+                                          {"SYNCNORM_ROUND_TIMEOUT", "-1s"}}) {
     const absl::Status status = With(name, value).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
     EXPECT_THAT(Text(status), HasSubstr(name + " is \"" + value + "\""));

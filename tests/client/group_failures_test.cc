@@ -1,8 +1,8 @@
 // What a worker is told when something is wrong: at once or within its deadline, with names.
-#include <syncnorm/group.h>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <syncnorm/failure.h>
+#include <syncnorm/group.h>
 
 #include <cstdlib>
 #include <optional>
@@ -14,7 +14,6 @@
 #include "server/server.h"
 #include "tests/client/silent_coordinator.h"
 #include "tests/client/workers.h"
-#include <syncnorm/failure.h>
 
 namespace syncnorm {
 namespace {
@@ -209,8 +208,8 @@ TEST_F(RoundFailureTest, AMemberThatDoesNotContributeIsNamedAtTheDeadline) {
   constexpr absl::Duration kTimeout = absl::Milliseconds(500);
   Connect(3, kTimeout);
   InThreads(2, [&](int rank) {
-    const Timed outcome = Time(
-        [&] { return groups_[rank]->ReduceNow(Layer("bn1"), MomentsOf(rank, 0)).status(); });
+    const Timed outcome =
+        Time([&] { return groups_[rank]->ReduceNow(Layer("bn1"), MomentsOf(rank, 0)).status(); });
     EXPECT_TRUE(absl::IsDeadlineExceeded(outcome.status)) << outcome.status;
     EXPECT_THAT(Text(outcome.status),
                 AllOf(HasSubstr("bn1"), HasSubstr("rank 2"), HasSubstr("host2")));
@@ -222,8 +221,7 @@ TEST_F(RoundFailureTest, AMemberThatLeftIsNamedToThoseThatGoOn) {
   Connect(3);
   EXPECT_TRUE(groups_[2]->Leave().ok());
   InThreads(2, [&](int rank) {
-    const absl::Status status =
-        groups_[rank]->ReduceNow(Layer("bn1"), MomentsOf(rank, 0)).status();
+    const absl::Status status = groups_[rank]->ReduceNow(Layer("bn1"), MomentsOf(rank, 0)).status();
     EXPECT_FALSE(status.ok());
     EXPECT_THAT(Text(status), HasSubstr("rank 2 left"));
     EXPECT_EQ(FailureOf(status)->hosts, std::vector<std::string>{"host2"});
@@ -308,8 +306,7 @@ TEST(SilenceTest, ACoordinatorThatStopsAnsweringIsNamedAtTheDeadline) {
   auto group = Group::Connect(Options(coordinator.address(), 0, 1));
   ASSERT_TRUE(group.ok()) << group.status();
   MomentsFuture queued = (*group)->Reduce(Layer("bn0"), MomentsOf(0, 0));
-  Timed outcome =
-      Time([&] { return (*group)->ReduceNow(Layer("bn1"), MomentsOf(0, 0)).status(); });
+  Timed outcome = Time([&] { return (*group)->ReduceNow(Layer("bn1"), MomentsOf(0, 0)).status(); });
   EXPECT_TRUE(absl::IsDeadlineExceeded(outcome.status)) << outcome.status;
   EXPECT_THAT(Text(outcome.status),
               AllOf(HasSubstr("round 1 layer bn0"), HasSubstr(coordinator.address()),

@@ -1,8 +1,7 @@
 // The Group against a real coordinator, over loopback.
-#include <syncnorm/group.h>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <syncnorm/group.h>
 
 #include <atomic>
 

@@ -1,12 +1,11 @@
 #include "tests/client/silent_coordinator.h"
 
 #include <arpa/inet.h>
+#include <grpcpp/generic/async_generic_service.h>
+#include <grpcpp/server_builder.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <grpcpp/generic/async_generic_service.h>
-#include <grpcpp/server_builder.h>
 
 #include <thread>
 
@@ -56,9 +55,8 @@ SilentCoordinator::SilentCoordinator(Says says, int round_timeout_ms)
   running_->queue = builder.AddCompletionQueue();
   running_->server = builder.BuildAndStart();
   SYNCNORM_CHECK(running_->server != nullptr);
-  running_->thread = std::thread([this, says, round_timeout_ms] {
-    running_->Serve(says, round_timeout_ms);
-  });
+  running_->thread =
+      std::thread([this, says, round_timeout_ms] { running_->Serve(says, round_timeout_ms); });
 }
 
 SilentCoordinator::~SilentCoordinator() {

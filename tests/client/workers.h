@@ -2,15 +2,16 @@
 // its own, over loopback.
 #pragma once
 
+#include <gtest/gtest.h>
+#include <syncnorm/embedded.h>
+#include <syncnorm/group.h>
+
 #include <functional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include <gtest/gtest.h>
-#include <syncnorm/embedded.h>
-#include <syncnorm/group.h>
 
 namespace syncnorm {
 

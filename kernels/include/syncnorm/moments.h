@@ -35,18 +35,18 @@ namespace syncnorm {
 enum class MomentKind : uint8_t { kMeanM2 = 1, kSums = 2 };
 enum class Precision : uint8_t { kF32 = 1, kF64 = 2 };
 
-std::string_view Name(MomentKind kind);     // "mean_m2", "sums"
+std::string_view Name(MomentKind kind);      // "mean_m2", "sums"
 std::string_view Name(Precision precision);  // "f32", "f64"
 
 struct Moments {
   MomentKind kind = MomentKind::kSums;
   Precision precision = Precision::kF64;
   int64_t channels = 0;
-  int64_t rows = 0;   // 2 for kMeanM2: mean, then M2
+  int64_t rows = 0;  // 2 for kMeanM2: mean, then M2
   uint64_t count = 0;
   std::vector<double> values;  // rows x channels, row-major
 
-  static Moments MeanM2(int64_t channels, Precision precision);               // zeros, count 0
+  static Moments MeanM2(int64_t channels, Precision precision);              // zeros, count 0
   static Moments Sums(int64_t rows, int64_t channels, Precision precision);  // zeros, count 0
 
   absl::Span<double> row(int64_t r) {

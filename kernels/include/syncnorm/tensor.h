@@ -44,7 +44,9 @@ struct Tensor {
   std::vector<int64_t> strides;
 
   int64_t elements() const;
-  operator ConstTensor() const { return {data, dtype, shape, strides}; }  // NOLINT: a view of a view
+  operator ConstTensor() const {
+    return {data, dtype, shape, strides};
+  }  // NOLINT: a view of a view
 };
 
 // Strides, in elements, of a row-major (N, C, S...) tensor, and of one whose

@@ -2,6 +2,10 @@
 // half of a batch and checks it against the whole.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <syncnorm/batch_norm.h>
+#include <syncnorm/embedded.h>
+#include <syncnorm/group.h>
+#include <syncnorm/tensor.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,11 +14,6 @@
 #include <cstdio>
 #include <string>
 #include <vector>
-
-#include <syncnorm/batch_norm.h>
-#include <syncnorm/embedded.h>
-#include <syncnorm/group.h>
-#include <syncnorm/tensor.h>
 
 namespace {
 
@@ -51,9 +50,9 @@ int Work(int rank, const std::string& address) {
   // (N=1, C=2) a worker; channel 0 of the whole batch is {0, 2}, channel 1 {4, 8}.
   const std::vector<float> x = rank == 0 ? std::vector<float>{0, 4} : std::vector<float>{2, 8};
   std::vector<float> y(2);
-  const absl::Status status = (*norm)->Forward(
-      syncnorm::Contiguous(x.data(), syncnorm::DType::kF32, {1, 2}), nullptr,
-      syncnorm::Contiguous(y.data(), syncnorm::DType::kF32, {1, 2}), nullptr);
+  const absl::Status status =
+      (*norm)->Forward(syncnorm::Contiguous(x.data(), syncnorm::DType::kF32, {1, 2}), nullptr,
+                       syncnorm::Contiguous(y.data(), syncnorm::DType::kF32, {1, 2}), nullptr);
   if (!status.ok()) return Fail(rank, status.ToString());
   for (const float value : y) {
     if (std::fabs(value - (rank == 0 ? -1 : 1)) > 1e-4) {
