@@ -2,6 +2,7 @@
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/stubs/logging.h>
 
 #include "kernels/check.h"
 #include "proto/messages.h"
@@ -26,7 +27,12 @@ absl::Status NotOne(int fields) {
                                         : "message with several fields set, expected exactly one");
 }
 
-absl::Status NotParsed() {
+// What a peer sends is told to the caller.  Protobuf would also write a line to stderr, as many of
+// them as a peer likes.
+absl::Status Parse(google::protobuf::io::ZeroCopyInputStream* bytes,
+                   google::protobuf::MessageLite* message) {
+  const google::protobuf::LogSilencer silencer;
+  if (message->ParseFromZeroCopyStream(bytes)) return absl::OkStatus();
   return absl::InvalidArgumentError("bytes that are not a message of syncnorm.v1");
 }
 
@@ -86,7 +92,7 @@ absl::Status Codec::Decode(std::string_view bytes, WorkerMessage* message) {
 
 absl::Status Codec::Decode(google::protobuf::io::ZeroCopyInputStream* bytes,
                            WorkerMessage* message) {
-  if (!messages_->worker.ParseFromZeroCopyStream(bytes)) return NotParsed();
+  if (absl::Status s = Parse(bytes, &messages_->worker); !s.ok()) return s;
   return messages_->Read(message);
 }
 
@@ -97,7 +103,7 @@ absl::Status Codec::Decode(std::string_view bytes, CoordinatorMessage* message) 
 
 absl::Status Codec::Decode(google::protobuf::io::ZeroCopyInputStream* bytes,
                            CoordinatorMessage* message) {
-  if (!messages_->coordinator.ParseFromZeroCopyStream(bytes)) return NotParsed();
+  if (absl::Status s = Parse(bytes, &messages_->coordinator); !s.ok()) return s;
   return messages_->Read(message);
 }
 

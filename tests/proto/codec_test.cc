@@ -150,6 +150,16 @@ TEST(CodecTest, RefusesBytesThatAreNoMessage) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(CodecTest, WritesNothingToStderrForAPeersBadText) {
+  Codec codec;
+  std::string bytes = codec.Encode(SampleContribution());
+  bytes[bytes.find("conv1.bn")] = '\xff';  // no UTF-8, which protobuf asks of a string
+  WorkerMessage decoded;
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(codec.Decode(bytes, &decoded).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 TEST(CodecTest, RefusesAChannelCountThatTheValuesDoNotBear) {
   v1::WorkerMessage message = SampleMessage();
   message.mutable_contribution()->set_channels(2147483648u);
