@@ -4,6 +4,8 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/stubs/logging.h>
 
+#include <optional>
+
 #include "kernels/check.h"
 #include "proto/messages.h"
 
@@ -19,6 +21,22 @@ std::string Serialize(const google::protobuf::MessageLite& message) {
   message.SerializeWithCachedSizes(&coded);
   SYNCNORM_CHECK(!coded.HadError());
   return bytes;
+}
+
+// What the only field of a message holds, if that is field `number`, a message, and nothing comes
+// before or after it; null otherwise.
+std::optional<std::string_view> OnlyField(int number, std::string_view bytes) {
+  google::protobuf::io::CodedInputStream stream(reinterpret_cast<const uint8_t*>(bytes.data()),
+                                                static_cast<int>(bytes.size()));
+  constexpr int kLengthDelimited = 2;
+  uint32_t length = 0;
+  if (stream.ReadTagNoLastTag() != static_cast<uint32_t>(number << 3 | kLengthDelimited) ||
+      !stream.ReadVarint32(&length)) {
+    return std::nullopt;
+  }
+  const size_t start = static_cast<size_t>(stream.CurrentPosition());
+  if (length != bytes.size() - start) return std::nullopt;
+  return bytes.substr(start);
 }
 
 absl::Status NotOne(int fields) {
@@ -38,9 +56,16 @@ absl::Status Parse(google::protobuf::io::ZeroCopyInputStream* bytes,
 
 }  // namespace
 
+// Clear() of a message gives back the memory of the messages in it.  The two that come and go in
+// every round are therefore kept by themselves, and their memory with them.
 struct Codec::Messages {
   v1::WorkerMessage worker;
   v1::CoordinatorMessage coordinator;
+  v1::Contribution contribution_in;
+  v1::Result result_in;
+  // Only ever a contribution, and a result: no need to clear them, every field is written.
+  v1::WorkerMessage contribution_out;
+  v1::CoordinatorMessage result_out;
 
   absl::Status Read(WorkerMessage* to) const {
     const int fields = worker.has_join() + worker.has_contribution() + worker.has_leave();
@@ -86,6 +111,13 @@ Codec::Codec(Codec&&) noexcept = default;
 Codec& Codec::operator=(Codec&&) noexcept = default;
 
 absl::Status Codec::Decode(std::string_view bytes, WorkerMessage* message) {
+  if (const auto only = OnlyField(v1::WorkerMessage::kContributionFieldNumber, bytes)) {
+    google::protobuf::io::ArrayInputStream stream(only->data(), static_cast<int>(only->size()));
+    v1::Contribution& contribution = messages_->contribution_in;
+    if (absl::Status s = Parse(&stream, &contribution); !s.ok()) return s;
+    message->kind = WorkerMessage::Kind::kContribution;
+    return From(contribution, &message->contribution);
+  }
   google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
   return Decode(&stream, message);
 }
@@ -97,6 +129,13 @@ absl::Status Codec::Decode(google::protobuf::io::ZeroCopyInputStream* bytes,
 }
 
 absl::Status Codec::Decode(std::string_view bytes, CoordinatorMessage* message) {
+  if (const auto only = OnlyField(v1::CoordinatorMessage::kResultFieldNumber, bytes)) {
+    google::protobuf::io::ArrayInputStream stream(only->data(), static_cast<int>(only->size()));
+    v1::Result& result = messages_->result_in;
+    if (absl::Status s = Parse(&stream, &result); !s.ok()) return s;
+    message->kind = CoordinatorMessage::Kind::kResult;
+    return From(result, &message->result);
+  }
   google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
   return Decode(&stream, message);
 }
@@ -114,9 +153,8 @@ std::string Codec::Encode(const Join& join) {
 }
 
 std::string Codec::Encode(const Contribution& contribution) {
-  messages_->worker.Clear();
-  To(contribution, messages_->worker.mutable_contribution());
-  return Serialize(messages_->worker);
+  To(contribution, messages_->contribution_out.mutable_contribution());
+  return Serialize(messages_->contribution_out);
 }
 
 std::string Codec::Encode(const Leave& leave) {
@@ -132,9 +170,8 @@ std::string Codec::Encode(const Joined& joined) {
 }
 
 std::string Codec::Encode(const Result& result) {
-  messages_->coordinator.Clear();
-  To(result, messages_->coordinator.mutable_result());
-  return Serialize(messages_->coordinator);
+  To(result, messages_->result_out.mutable_result());
+  return Serialize(messages_->result_out);
 }
 
 std::string Codec::Encode(const Failure& failure) {

@@ -14,6 +14,7 @@ absl::Status ToStatus(const Failure& failure) {
   absl::Status status(failure.code, failure.text);
   v1::Failure message;
   wire::To(failure, &message);
+  message.clear_text();  // is the status's own message
   status.SetPayload(kPayloadUrl, absl::Cord(message.SerializeAsString()));
   return status;
 }
@@ -26,6 +27,7 @@ std::optional<Failure> FailureOf(const absl::Status& status) {
   if (!message.ParseFromString(std::string(*payload)) || !wire::From(message, &failure).ok()) {
     return std::nullopt;
   }
+  failure.text = std::string(status.message().data(), status.message().size());
   return failure;
 }
 

@@ -128,8 +128,8 @@ void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join
       Refuse(stream, joining.failure, output);
       return;
     case Membership::Joining::Kind::kEnded:
-      group->EndJoining(joining.failure, output);
-      Refuse(stream, joining.failure, output);
+      group->EndJoining(joining.failure, output);  // says so in the log, once for all
+      TurnAway(stream, joining.failure, output);
       break;
     case Membership::Joining::Kind::kSeated:
       it->second.group = group;
@@ -247,10 +247,14 @@ void Coordinator::Drain(absl::Time now, absl::Duration grace, Output* output) {
   Schedule(drain_deadline_);
 }
 
-void Coordinator::Refuse(StreamId stream, const Failure& failure, Output* output) {
+void Coordinator::TurnAway(StreamId stream, const Failure& failure, Output* output) {
   streams_.erase(stream);
   output->replies.push_back({stream, std::make_shared<const std::string>(codec_.Encode(failure)),
                              /*answer=*/true, /*close=*/true});
+}
+
+void Coordinator::Refuse(StreamId stream, const Failure& failure, Output* output) {
+  TurnAway(stream, failure, output);
   output->notes.push_back({Note::Severity::kWarning, Note::Source::kStranger, failure.text});
 }
 

@@ -108,6 +108,8 @@ class Coordinator {
   Group* Find(const std::string& name) const;
   Group* Make(absl::Time now, const wire::Join& join);
   // Tells the stream why and closes it.
+  void TurnAway(StreamId stream, const Failure& failure, Output* output);
+  // The same, and notes it.
   void Refuse(StreamId stream, const Failure& failure, Output* output);
   // The stream breaks the protocol: the same, and its group, if it has one, loses the member.
   void Expel(StreamId stream, absl::string_view what, Output* output);

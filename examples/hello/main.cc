@@ -11,13 +11,20 @@
 #include <cstdio>
 #include <vector>
 
+// Says what went wrong; the failure's details for programs stay out of it.
+static int Fail(const absl::Status& status) {
+  const auto text = status.ToString(absl::StatusToStringMode::kWithNoExtraData);
+  std::fprintf(stderr, "%s\n", text.c_str());
+  return 1;
+}
+
 int main() {
   auto options = syncnorm::GroupOptions::FromEnvironment();
-  if (!options.ok()) return std::fprintf(stderr, "%s\n", options.status().ToString().c_str()), 1;
+  if (!options.ok()) return Fail(options.status());
   // No server needed: rank 0 carries the coordinator.
   options->coordinator_factory = syncnorm::StartEmbeddedCoordinator;
   auto group = syncnorm::Group::Connect(*options);
-  if (!group.ok()) return std::fprintf(stderr, "%s\n", group.status().ToString().c_str()), 1;
+  if (!group.ok()) return Fail(group.status());
 
   auto norm = syncnorm::SyncBatchNorm::Create("norm", {.channels = 1}, group->get());
   const int rank = (*group)->rank();
@@ -25,7 +32,7 @@ int main() {
   const auto input = syncnorm::Contiguous(x.data(), syncnorm::DType::kF32, {4, 1});
   const auto output = syncnorm::Contiguous(y.data(), syncnorm::DType::kF32, {4, 1});
   const absl::Status status = (*norm)->Forward(input, nullptr, output, nullptr);
-  if (!status.ok()) return std::fprintf(stderr, "%s\n", status.ToString().c_str()), 1;
+  if (!status.ok()) return Fail(status);
 
   std::printf("rank %d of %d:", rank, (*group)->world_size());
   for (int i = 0; i < 4; ++i) std::printf("  %g -> %.4f", x[i], y[i]);

@@ -27,7 +27,8 @@ struct Failure {
   friend bool operator==(const Failure&, const Failure&) = default;
 };
 
-// A status with the failure's code and text, and the failure as its payload.
+// A status with the failure's code and text, and the rest of it as its payload, which
+// status.ToString(absl::StatusToStringMode::kWithNoExtraData) leaves out.
 absl::Status ToStatus(const Failure& failure);
 // The failure that a status carries, if it carries one.
 std::optional<Failure> FailureOf(const absl::Status& status);
