@@ -10,56 +10,31 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "kernels/check.h"
+#include "proto/grpc_settings.h"
 
 namespace syncnorm {
 namespace {
 
 constexpr char kMethod[] = "/syncnorm.v1.Coordinator/Synchronize";
 
-void SetUpProcess() {
-  static const bool done = [] {
-    // With this experiment on, a message of more than 8 KiB, and one in four of 2 KiB, comes in two
-    // reads, and each costs a window update of its own.
-    setenv("GRPC_EXPERIMENTS", "-tcp_read_chunks", /*overwrite=*/0);
-    absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-    return true;
-  }();
-  static_cast<void>(done);
-}
-
 grpc::ChannelArguments Arguments() {
   grpc::ChannelArguments a;
-  // A whole message in one read and in one frame.
-  a.SetInt(GRPC_ARG_TCP_READ_CHUNK_SIZE, 256 << 10);
-  a.SetInt(GRPC_ARG_TCP_MIN_READ_CHUNK_SIZE, 256 << 10);
-  a.SetInt(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, 4 << 20);
-  a.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
-  // Bandwidth probes are pings that a stream of small rounds has no use for.
-  a.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  // Nothing on the path of a message that is not needed: deadlines are the
-  // session's, retries the group's.
+  for (const auto& [name, value] : MessageArguments()) a.SetInt(name, value);
+  // Deadlines are the session's, retries the group's.
   a.SetInt(GRPC_ARG_MINIMAL_STACK, 1);
-  a.SetInt(GRPC_ARG_ENABLE_CHANNELZ, 0);
   a.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  a.SetInt(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
-  a.SetInt(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
   // The coordinator is trusted and bounds what it sends by what it takes (Limits).
   a.SetMaxReceiveMessageSize(-1);
   a.SetMaxSendMessageSize(-1);
-  // A coordinator whose machine vanished is noticed within 15 s, also while no
-  // round is under way; without the two permissions gRPC stops asking after two pings.  Costs
-  // 1.5 k of 45.7 k instructions a round (C = 256), for re-arming a timer with every read.
+  // A coordinator whose machine vanished is noticed within 15 s.  Costs 1.5 k of 45.7 k
+  // instructions a round (C = 256), for re-arming a timer with every read.
   a.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   a.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
-  a.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  a.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   // A coordinator that comes back is found within about a second; gRPC's own
   // figures are 1 s growing to 120 s, and 20 s for one attempt.
   a.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
@@ -199,7 +174,7 @@ class GrpcTransport final : public Transport {
 }  // namespace
 
 std::unique_ptr<Transport> NewGrpcTransport(const std::string& address) {
-  SetUpProcess();
+  PrepareGrpcProcess();
   return std::make_unique<GrpcTransport>(address);
 }
 

@@ -1,7 +1,5 @@
-// How the coordinator's process and its connections are set up.  Each setting was measured, or
-// closes a hole.
-//
-// Thread-safety: PrepareProcess before gRPC is used by another thread.
+// How the coordinator's connections are set up, beyond what both ends share
+// (proto/grpc_settings.h).  Each setting was measured, or closes a hole.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -9,10 +7,6 @@
 #include "server/limits.h"
 
 namespace syncnorm::server {
-
-// Process-wide settings; before any use of gRPC.  Settings that the user made
-// in the environment are kept.
-void PrepareProcess();
 
 // The arguments of every connection of the server.
 void Configure(const Limits& limits, grpc::ServerBuilder* builder);

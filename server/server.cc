@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
 #include "proto/clock.h"
+#include "proto/grpc_settings.h"
 #include "server/channel.h"
 #include "server/service.h"
 
@@ -37,7 +38,7 @@ struct Server::Running {
 Server::Server() = default;
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
-  PrepareProcess();
+  PrepareGrpcProcess();
   // A socket's path that is in use would be taken over without a word.
   if (options.listen.is_unix()) {
     if (absl::Status status = TryToBind(options.listen); !status.ok()) return status;

@@ -8,7 +8,7 @@
 
 #include "bench/kernels/copy.h"
 #include "bench/kernels/pytorch.h"
-#include "kernels/half.h"
+#include "kernels/element.h"
 
 namespace syncnorm::bench {
 namespace {
@@ -20,34 +20,11 @@ using kernels::Scalar;
 using kernels::Slab;
 
 double Get(const Slab& slab, size_t at) {
-  switch (slab.dtype) {
-    case DType::kF32:
-      return static_cast<const float*>(slab.data)[at];
-    case DType::kF64:
-      return static_cast<const double*>(slab.data)[at];
-    case DType::kF16:
-      return kernels::F32FromF16(static_cast<const uint16_t*>(slab.data)[at]);
-    case DType::kBF16:
-      return kernels::F32FromBF16(static_cast<const uint16_t*>(slab.data)[at]);
-  }
-  return 0;
+  return kernels::ReadElement(slab.dtype, slab.data, static_cast<int64_t>(at));
 }
 
 void Put(const Slab& slab, size_t at, double value) {
-  switch (slab.dtype) {
-    case DType::kF32:
-      static_cast<float*>(slab.data)[at] = static_cast<float>(value);
-      return;
-    case DType::kF64:
-      static_cast<double*>(slab.data)[at] = value;
-      return;
-    case DType::kF16:
-      static_cast<uint16_t*>(slab.data)[at] = kernels::F16FromDouble(value);
-      return;
-    case DType::kBF16:
-      static_cast<uint16_t*>(slab.data)[at] = kernels::BF16FromDouble(value);
-      return;
-  }
+  kernels::WriteElement(slab.dtype, slab.data, static_cast<int64_t>(at), value);
 }
 
 class Memory {

@@ -3,41 +3,16 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/half.h"
+#include "kernels/element.h"
 #include "kernels/kernels.h"
 
 namespace syncnorm::kernels {
 namespace {
 
-double Read(const ConstSlab& slab, int64_t at) {
-  switch (slab.dtype) {
-    case DType::kF32:
-      return static_cast<const float*>(slab.data)[at];
-    case DType::kF64:
-      return static_cast<const double*>(slab.data)[at];
-    case DType::kF16:
-      return F32FromF16(static_cast<const uint16_t*>(slab.data)[at]);
-    case DType::kBF16:
-      return F32FromBF16(static_cast<const uint16_t*>(slab.data)[at]);
-  }
-  return 0;
-}
+double Read(const ConstSlab& slab, int64_t at) { return ReadElement(slab.dtype, slab.data, at); }
 
 void Write(const Slab& slab, int64_t at, double value) {
-  switch (slab.dtype) {
-    case DType::kF32:
-      static_cast<float*>(slab.data)[at] = static_cast<float>(value);
-      return;
-    case DType::kF64:
-      static_cast<double*>(slab.data)[at] = value;
-      return;
-    case DType::kF16:
-      static_cast<uint16_t*>(slab.data)[at] = F16FromDouble(value);
-      return;
-    case DType::kBF16:
-      static_cast<uint16_t*>(slab.data)[at] = BF16FromDouble(value);
-      return;
-  }
+  WriteElement(slab.dtype, slab.data, at, value);
 }
 
 // Calls visit(element index, is the position valid) for all positions of
