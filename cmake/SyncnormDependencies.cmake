@@ -24,7 +24,3 @@ if(SYNCNORM_BUILD_TESTS)
   endif()
   find_package(Python3 COMPONENTS Interpreter QUIET)
 endif()
-if(SYNCNORM_BUILD_BENCH)
-  # Google Benchmark: the kernel benchmarks.
-  find_package(benchmark CONFIG QUIET)
-endif()
