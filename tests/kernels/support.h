@@ -22,7 +22,7 @@
 #include "absl/strings/ascii.h"
 #include "gtest/gtest.h"
 #include "hwy/highway.h"
-#include "kernels/half.h"
+#include "kernels/element.h"
 #include "kernels/kernels.h"
 #include "tests/kernels/half_format.h"
 
@@ -68,24 +68,7 @@ inline std::vector<Backend> Backends() {
 
 // ---- Memory ---------------------------------------------------------------------
 
-// An element's bits: the caller's value, rounded to the dtype.
-inline void PutElement(DType dtype, void* data, size_t at, double value) {
-  switch (dtype) {
-    case DType::kF32:
-      static_cast<float*>(data)[at] = static_cast<float>(value);
-      return;
-    case DType::kF64:
-      static_cast<double*>(data)[at] = value;
-      return;
-    case DType::kF16:
-      static_cast<uint16_t*>(data)[at] = F16FromDouble(value);
-      return;
-    case DType::kBF16:
-      static_cast<uint16_t*>(data)[at] = BF16FromDouble(value);
-      return;
-  }
-}
-
+// Reads what a kernel wrote by the tests' own decoding of half precision.
 inline double GetElement(DType dtype, const void* data, size_t at) {
   switch (dtype) {
     case DType::kF32:
@@ -116,7 +99,7 @@ class Memory {
     EXPECT_EQ(posix_memalign(&data, 64, total_ * SizeOf(dtype)), 0);
     all_.reset(data);
     for (size_t i = 0; i < total_; ++i) {
-      PutElement(dtype, data, i, std::numeric_limits<double>::quiet_NaN());
+      WriteElement(dtype, data, i, std::numeric_limits<double>::quiet_NaN());
     }
     poison_.assign(static_cast<uint8_t*>(data), static_cast<uint8_t*>(data) + bytes(total_));
   }
@@ -125,7 +108,7 @@ class Memory {
   Slab slab() { return {data(), dtype_, grid_}; }
   size_t elements() const { return elements_; }
 
-  void Put(size_t at, double value) { PutElement(dtype_, data(), at, value); }
+  void Put(size_t at, double value) { WriteElement(dtype_, data(), at, value); }
   double Get(size_t at) { return GetElement(dtype_, data(), at); }
   void CopyFrom(Memory& other) { std::memcpy(data(), other.data(), bytes(elements_)); }
   bool SameBytes(Memory& other) { return std::memcmp(data(), other.data(), bytes(elements_)) == 0; }
