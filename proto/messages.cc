@@ -205,6 +205,7 @@ void To(const Resume& from, v1::Resume* to) {
   to->set_kept(from.kept);
   to->mutable_members()->Assign(from.members.begin(), from.members.end());
   to->set_finished(from.finished);
+  to->set_first_round(from.first_round);
 }
 
 absl::Status From(const v1::Resume& from, uint32_t world_size, Resume* to) {
@@ -214,6 +215,7 @@ absl::Status From(const v1::Resume& from, uint32_t world_size, Resume* to) {
   to->answered = from.answered();
   to->kept = from.kept();
   to->finished = from.finished();
+  to->first_round = from.first_round();
   if (to->run_id == 0 || to->epoch == 0) {
     return Invalid("join: resume of run ", to->run_id, " epoch ", to->epoch, ", both are above 0");
   }

@@ -39,6 +39,7 @@ struct Resume {
   uint32_t kept = 0;
   std::vector<uint32_t> members;
   bool finished = false;
+  uint64_t first_round = 1;
 };
 
 struct Join {

@@ -88,6 +88,7 @@ TEST(GoldenTest, BytesOfOneDotOneAreReadAsTheyWereMeant) {
   EXPECT_EQ(worker.join.resume->kept, join.resume->kept);
   EXPECT_EQ(worker.join.resume->members, join.resume->members);
   EXPECT_TRUE(worker.join.resume->finished);
+  EXPECT_EQ(worker.join.resume->first_round, join.resume->first_round);
   ASSERT_TRUE(codec.Decode(Read("join"), &worker).ok());
   EXPECT_FALSE(worker.join.resume.has_value()) << "left over from the message before";
   ASSERT_TRUE(codec.Decode(Read("contribution_boundary"), &worker).ok());

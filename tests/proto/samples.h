@@ -73,7 +73,7 @@ inline Join SampleResumingJoin() {
   join.protocol_minor = 1;
   join.on_loss = OnLoss::kShrink;
   join.non_finite = NonFinite::kDrop;
-  join.resume = Resume{0x0102030405060708, 0x1122334455667788, 9, 41, 2, {0, 3}, true};
+  join.resume = Resume{0x0102030405060708, 0x1122334455667788, 9, 41, 2, {0, 3}, true, 30};
   return join;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 namespace syncnorm {
 
@@ -23,5 +24,8 @@ enum class NonFinite : uint8_t {
   kPropagate = 1,  // folded like any other value: the result is not finite, alike for all
   kDrop = 2,       // that contribution is left out, for all; the count says so
 };
+
+std::string_view Name(OnLoss policy);     // "fail", "shrink", "finish"
+std::string_view Name(NonFinite policy);  // "fail", "propagate", "drop"
 
 }  // namespace syncnorm
