@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
+#include "server/group_report.h"
 #include "server/names.h"
 
 namespace syncnorm::server {
@@ -36,6 +37,7 @@ void Add(const Rounds::Counters& more, Rounds::Counters* sum) {
   sum->repeats += more.repeats;
   sum->completed += more.completed;
   sum->failed += more.failed;
+  sum->stragglers += more.stragglers;
 }
 
 }  // namespace
@@ -108,7 +110,7 @@ void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
   if (it->second.group != nullptr) {
-    Expel(stream, "sent a second Join", output);
+    Expel(now, stream, "sent a second Join", output);
     return;
   }
   if (const absl::Status status = Check(join); !status.ok()) {
@@ -143,7 +145,7 @@ void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join
       if (group->full()) group->Start(++epochs_, NewJoined(), output);
       break;
   }
-  Settle(group, first, output);
+  Settle(now, group, first, output);
 }
 
 void Coordinator::OnContribution(absl::Time now, StreamId stream, wire::Contribution* contribution,
@@ -152,15 +154,16 @@ void Coordinator::OnContribution(absl::Time now, StreamId stream, wire::Contribu
   if (it == streams_.end()) return;
   Group* group = it->second.group;
   if (group == nullptr || group->state() == Group::State::kForming) {
-    Expel(stream, "sent a Contribution before it was Joined", output);
+    Expel(now, stream, "sent a Contribution before it was Joined", output);
     return;
   }
   const size_t first = output->replies.size();
   group->Contribute(now, it->second.rank, contribution, output);
-  Settle(group, first, output);
+  Settle(now, group, first, output);
 }
 
-void Coordinator::OnLeave(absl::Time, StreamId stream, const wire::Leave& leave, Output* output) {
+void Coordinator::OnLeave(absl::Time now, StreamId stream, const wire::Leave& leave,
+                          Output* output) {
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
   Group* group = it->second.group;
@@ -170,16 +173,18 @@ void Coordinator::OnLeave(absl::Time, StreamId stream, const wire::Leave& leave,
     return;
   }
   const size_t first = output->replies.size();
-  group->Leave(it->second.rank, leave.reason, output);
-  Settle(group, first, output);
+  group->Leave(now, it->second.rank, leave.reason, output);
+  Settle(now, group, first, output);
 }
 
-void Coordinator::OnMalformed(absl::Time, StreamId stream, absl::string_view what, Output* output) {
+void Coordinator::OnMalformed(absl::Time now, StreamId stream, absl::string_view what,
+                              Output* output) {
   if (!streams_.contains(stream)) return;
-  Expel(stream, absl::StrCat("sent a malformed message: ", what), output);
+  Expel(now, stream, absl::StrCat("sent a malformed message: ", what), output);
 }
 
-void Coordinator::OnDisconnect(absl::Time, StreamId stream, absl::string_view how, Output* output) {
+void Coordinator::OnDisconnect(absl::Time now, StreamId stream, absl::string_view how,
+                               Output* output) {
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
   Group* group = it->second.group;
@@ -187,8 +192,8 @@ void Coordinator::OnDisconnect(absl::Time, StreamId stream, absl::string_view ho
   streams_.erase(it);
   if (group == nullptr) return;
   const size_t first = output->replies.size();
-  group->Lose(rank, how, output);
-  Settle(group, first, output);
+  group->Lose(now, rank, how, output);
+  Settle(now, group, first, output);
 }
 
 void Coordinator::OnTick(absl::Time now, Output* output) {
@@ -214,8 +219,8 @@ void Coordinator::OnTick(absl::Time now, Output* output) {
     Group* group = (it++)->second.get();  // Settle may forget it
     const size_t first = output->replies.size();
     group->Tick(now, output);
-    if (out_of_grace) group->Shut(output);
-    Settle(group, first, output);
+    if (out_of_grace) group->Shut(now, output);
+    Settle(now, group, first, output);
   }
   if (draining_ && !out_of_grace) Schedule(drain_deadline_);
 }
@@ -242,7 +247,7 @@ void Coordinator::Drain(absl::Time now, absl::Duration grace, Output* output) {
     const size_t first = output->replies.size();
     group->Drain();
     for (const StreamId stream : group->streams()) output->replies.push_back({stream, draining});
-    Settle(group, first, output);
+    Settle(now, group, first, output);
   }
   Schedule(drain_deadline_);
 }
@@ -258,7 +263,7 @@ void Coordinator::Refuse(StreamId stream, const Failure& failure, Output* output
   output->notes.push_back({Note::Severity::kWarning, Note::Source::kStranger, failure.text});
 }
 
-void Coordinator::Expel(StreamId stream, absl::string_view what, Output* output) {
+void Coordinator::Expel(absl::Time now, StreamId stream, absl::string_view what, Output* output) {
   const auto it = streams_.find(stream);
   Group* group = it->second.group;
   const uint32_t rank = it->second.rank;
@@ -275,12 +280,22 @@ void Coordinator::Expel(StreamId stream, absl::string_view what, Output* output)
          members.Fail(absl::StatusCode::kInvalidArgument, RoundKey{.epoch = members.epoch()},
                       {rank}, absl::StrCat(members.Name(), ": ", members.Who(rank), " ", what)),
          output);
-  group->Lose(rank, what, output);
-  Settle(group, first, output);
+  group->Lose(now, rank, what, output);
+  Settle(now, group, first, output);
 }
 
-void Coordinator::Settle(Group* group, size_t first, Output* output) {
-  if (draining_ && group->AtRest()) group->Shut(output);
+void Coordinator::Settle(absl::Time now, Group* group, size_t first, Output* output) {
+  if (draining_ && group->AtRest()) group->Shut(now, output);
+  const std::string incident = group->TakeIncident();
+  if (!incident.empty() && settings_.report_incidents && !draining_ &&
+      incident_limit_.Allow(now, group->members().group())) {
+    Report report;
+    report.why = incident;
+    report.coordinator_id = settings_.coordinator_id;
+    report.now = now;
+    report.groups.push_back(ReportOf(*group, now, settings_.limits.flight_rounds));
+    output->incidents.push_back(std::move(report));
+  }
   for (size_t i = first; i < output->replies.size(); ++i) {
     if (output->replies[i].close) streams_.erase(output->replies[i].stream);
   }
@@ -321,6 +336,21 @@ Snapshot Coordinator::snapshot() const {
     }
   }
   return snapshot;
+}
+
+std::vector<uint64_t> Coordinator::GroupsNamed(const std::string& name) const {
+  std::vector<uint64_t> ids;
+  for (const auto& [id, group] : groups_) {
+    if (name.empty() || group->members().group() == name) ids.push_back(id);
+  }
+  return ids;
+}
+
+std::optional<Report::Group> Coordinator::ReportOn(absl::Time now, uint64_t group,
+                                                   size_t rounds) const {
+  const auto it = groups_.find(group);
+  if (it == groups_.end()) return std::nullopt;
+  return ReportOf(*it->second, now, rounds);
 }
 
 }  // namespace syncnorm::server

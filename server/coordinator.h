@@ -27,7 +27,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -36,8 +38,10 @@
 #include "proto/codec.h"
 #include "proto/wire.h"
 #include "server/group.h"
+#include "server/incident_limit.h"
 #include "server/limits.h"
 #include "server/output.h"
+#include "server/report.h"
 #include "server/rounds.h"
 
 namespace syncnorm::server {
@@ -47,6 +51,8 @@ struct Settings {
   Timeouts timeouts;
   // Tells this life of the coordinator from another: random.
   uint64_t coordinator_id = 0;
+  // Whether Output::incidents is filled.
+  bool report_incidents = false;
 };
 
 // What there is now, and what has been since the start.
@@ -95,6 +101,13 @@ class Coordinator {
 
   Snapshot snapshot() const;
 
+  // The groups of that name, or all for "": ids for ReportOn, in order of making.  A name has
+  // several while an epoch that ended still has streams.
+  std::vector<uint64_t> GroupsNamed(const std::string& name) const;
+  // With the latest `rounds` rounds.  None if the group is no more.  One group at a time, so that
+  // rounds need not wait until all have been copied.
+  std::optional<Report::Group> ReportOn(absl::Time now, uint64_t group, size_t rounds) const;
+
  private:
   struct Stream {
     Group* group = nullptr;  // null until joined
@@ -112,10 +125,10 @@ class Coordinator {
   // The same, and notes it.
   void Refuse(StreamId stream, const Failure& failure, Output* output);
   // The stream breaks the protocol: the same, and its group, if it has one, loses the member.
-  void Expel(StreamId stream, absl::string_view what, Output* output);
+  void Expel(absl::Time now, StreamId stream, absl::string_view what, Output* output);
   // After an event of the group, whose replies begin at `first`: forgets the streams that they
   // close, and the group when it is over; takes its deadline into account.
-  void Settle(Group* group, size_t first, Output* output);
+  void Settle(absl::Time now, Group* group, size_t first, Output* output);
   void Schedule(absl::Time deadline) { next_deadline_ = std::min(next_deadline_, deadline); }
   wire::Joined NewJoined() const;
 
@@ -127,6 +140,7 @@ class Coordinator {
   uint64_t made_ = 0;
   uint64_t epochs_ = 0;
   Rounds::Counters past_;  // of groups that are no more
+  IncidentLimit incident_limit_;
   bool draining_ = false;
   absl::Time drain_deadline_ = absl::InfiniteFuture();
   absl::Time next_deadline_ = absl::InfiniteFuture();

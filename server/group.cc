@@ -57,28 +57,28 @@ void Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contri
   }
   if (state_ == State::kLeaving) {
     const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
-    Close(absl::StatusCode::kAborted, left,
+    Close(now, absl::StatusCode::kAborted, left,
           absl::StrCat(Ranks(left), " left before ", Describe(key)), output);
   }
   if (state_ == State::kRunning) {
     std::optional<EndOfEpoch> end = rounds_->Contribute(now, rank, contribution, &answers_);
     Send(output);
     if (!end.has_value()) return;
-    Close(end->code, std::move(end->ranks), end->what, output);
+    Close(now, end->code, std::move(end->ranks), end->what, output);
   }
   Failure failure = *closed_;
   failure.key = key;
   answer(failure);
 }
 
-void Group::Leave(uint32_t rank, const std::string& reason, Output* output) {
+void Group::Leave(absl::Time now, uint32_t rank, const std::string& reason, Output* output) {
   const StreamId stream = members_.member(rank).stream;
   members_.Gone(rank, Member::State::kLeft);
   output->replies.push_back({stream, nullptr, /*answer=*/true, /*close=*/true});
   if (state_ == State::kRunning || state_ == State::kLeaving) {
     state_ = State::kLeaving;
     if (rounds_->Waits(rank)) {
-      Close(absl::StatusCode::kAborted, {rank},
+      Close(now, absl::StatusCode::kAborted, {rank},
             absl::StrCat(members_.Who(rank), " left", reason.empty() ? "" : ": ", reason, "; ",
                          rounds_->LastOf(rank)),
             output);
@@ -86,7 +86,7 @@ void Group::Leave(uint32_t rank, const std::string& reason, Output* output) {
   }
 }
 
-void Group::Lose(uint32_t rank, absl::string_view how, Output* output) {
+void Group::Lose(absl::Time now, uint32_t rank, absl::string_view how, Output* output) {
   members_.Gone(rank, Member::State::kLost);
   const std::string what = absl::StrCat(members_.Who(rank), " ", how);
   if (state_ == State::kForming) {
@@ -94,7 +94,7 @@ void Group::Lose(uint32_t rank, absl::string_view how, Output* output) {
                              absl::StrCat(members_.Name(), ": ", what, " while joining")});
   }
   if (state_ == State::kRunning || state_ == State::kLeaving) {
-    Close(absl::StatusCode::kAborted, {rank}, absl::StrCat(what, "; ", rounds_->LastOf(rank)),
+    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(what, "; ", rounds_->LastOf(rank)),
           output);
   }
 }
@@ -104,6 +104,7 @@ void Group::Tick(absl::Time now, Output* output) {
     EndJoining(members_.JoinDeadline(), output);
   } else if (state_ == State::kRunning || state_ == State::kLeaving) {
     rounds_->Expire(now, &answers_);
+    rounds_->Warn(now);
     Send(output);
   }
 }
@@ -112,28 +113,29 @@ void Group::Drain() {
   if (rounds_.has_value()) rounds_->Drain();
 }
 
-void Group::Shut(Output* output) {
+void Group::Shut(absl::Time now, Output* output) {
   if (state_ == State::kForming) {
     EndJoining(members_.Fail(absl::StatusCode::kUnavailable, RoundKey(), {},
                              absl::StrCat(members_.Name(), ": ", kGoingDown)),
                output);
     return;
   }
-  if (state_ != State::kClosed) Close(absl::StatusCode::kUnavailable, {}, kGoingDown, output);
+  if (state_ != State::kClosed) Close(now, absl::StatusCode::kUnavailable, {}, kGoingDown, output);
   SendToAll(nullptr, /*answer=*/false, /*close=*/true, output);
 }
 
-void Group::Close(absl::StatusCode code, std::vector<uint32_t> ranks, const std::string& what,
-                  Output* output) {
+void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> ranks,
+                  const std::string& what, Output* output) {
   state_ = State::kClosed;
   const std::string why = absl::StrCat(what, "; epoch ", members_.epoch(), " is closed");
-  rounds_->FailOpen(code, ranks, why, &answers_);
+  rounds_->FailOpen(now, code, ranks, why, &answers_);
   rounds_->TakeFailures();  // one note, below, is enough
   Send(output);
   closed_ = members_.Fail(code, RoundKey{.epoch = members_.epoch()}, std::move(ranks),
                           absl::StrCat(members_.Name(), ": ", why));
   SendToAll(Encode(*closed_), /*answer=*/false, /*close=*/false, output);
   output->notes.push_back({Note::Severity::kWarning, Note::Source::kGroup, closed_->text});
+  if (incident_.empty()) incident_ = closed_->text;
 }
 
 bool Group::AtRest() const {
@@ -171,7 +173,11 @@ void Group::Send(Output* output) {
     }
   }
   answers_.clear();
+  for (std::string& text : rounds_->TakeRemarks()) {
+    output->notes.push_back({Note::Severity::kWarning, Note::Source::kWait, std::move(text)});
+  }
   for (std::string& text : rounds_->TakeFailures()) {
+    if (incident_.empty()) incident_ = text;
     output->notes.push_back({Note::Severity::kWarning, Note::Source::kGroup, std::move(text)});
   }
 }

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -61,15 +62,18 @@ class Group {
 
   // May take the values out of `contribution`.
   void Contribute(absl::Time now, uint32_t rank, wire::Contribution* contribution, Output* output);
-  void Leave(uint32_t rank, const std::string& reason, Output* output);
+  void Leave(absl::Time now, uint32_t rank, const std::string& reason, Output* output);
   // The member's stream is over; `how` completes "rank 2 (host h, pid 1) ...".
-  void Lose(uint32_t rank, absl::string_view how, Output* output);
+  void Lose(absl::Time now, uint32_t rank, absl::string_view how, Output* output);
   // Fails what has waited too long; kForming: the joining.
   void Tick(absl::Time now, Output* output);
   // No round starts any more.
   void Drain();
   // The coordinator goes down: fails what is open and closes all streams.
-  void Shut(Output* output);
+  void Shut(absl::Time now, Output* output);
+
+  // The text of the first failure since the last call; "" if there was none.
+  std::string TakeIncident() { return std::exchange(incident_, std::string()); }
 
   uint64_t id() const { return id_; }
   State state() const { return state_; }
@@ -87,8 +91,8 @@ class Group {
 
  private:
   // Ends the epoch; `what` says why, and names `ranks`.
-  void Close(absl::StatusCode code, std::vector<uint32_t> ranks, const std::string& what,
-             Output* output);
+  void Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> ranks,
+             const std::string& what, Output* output);
   // Sends and clears answers_, and notes the failures among them.
   void Send(Output* output);
   void SendToAll(const Bytes& bytes, bool answer, bool close, Output* output);
@@ -102,6 +106,7 @@ class Group {
   std::optional<Rounds> rounds_;   // once running
   std::optional<Failure> closed_;  // why, once closed
   std::vector<Answer> answers_;    // reused
+  std::string incident_;
 };
 
 }  // namespace syncnorm::server

@@ -77,6 +77,7 @@ class Membership {
   const Member& member(uint32_t rank) const { return members_[rank]; }
   std::vector<std::string> hosts() const;
   absl::Duration round_timeout() const { return round_timeout_; }
+  absl::Duration straggler_warning() const { return defaults_.straggler_warning; }
   absl::Time join_deadline() const { return first_join_ + join_timeout_; }
 
   // Ranks in that state, increasing.

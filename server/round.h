@@ -25,6 +25,7 @@
 #include "proto/wire.h"
 #include "server/aggregator.h"
 #include "server/fingerprint.h"
+#include "server/lateness.h"
 #include "server/output.h"
 
 namespace syncnorm::server {
@@ -47,6 +48,9 @@ class Round {
 
   // May take the values out of `contribution`.  kOpen only.
   Added Add(uint32_t rank, wire::Contribution* contribution);
+  // When each contribution that was added came, in order: kept by the caller's word, in memory
+  // that goes from round to round.
+  std::vector<Arrival>& arrivals() { return arrivals_; }
   // The fold, unrounded; once, after kLast.
   Moments Total() { return aggregator_.Take(); }
   // Whether `rank` contributed exactly this before.
@@ -82,6 +86,7 @@ class Round {
   uint32_t missing_;
   std::vector<bool> contributed_;  // by rank
   std::vector<uint64_t> digests_;  // by rank; of those that contributed
+  std::vector<Arrival> arrivals_;
   Aggregator aggregator_;
   Bytes answer_;
 };

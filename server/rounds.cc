@@ -61,7 +61,9 @@ Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* cod
       limits_(limits),
       codec_(codec),
       order_(members.hosts()),
-      last_(members.size()) {}
+      last_(members.size()),
+      lateness_(limits.layers),
+      recorder_(limits.flight_rounds) {}
 
 std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
                                              wire::Contribution* contribution,
@@ -88,6 +90,10 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
   }
   if (opens) {
     rounds_.emplace_back(order_, *contribution, now);
+    if (!spare_.empty()) {
+      rounds_.back().arrivals() = std::move(spare_.back());
+      spare_.pop_back();
+    }
     ++open_;
   }
 
@@ -105,32 +111,35 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
     return std::nullopt;
   }
   if (const std::optional<Failure> refused = Refuse(rank, round, *contribution, opens)) {
-    End(&round, *refused, rank, answers);
+    End(now, &round, *refused, rank, answers);
     return std::nullopt;
   }
   open_bytes_ -= round.open_bytes();
   const Round::Added added = round.Add(rank, contribution);
   open_bytes_ += round.open_bytes();
+  if (added == Round::Added::kWaiting || added == Round::Added::kLast) {
+    round.arrivals().push_back({rank, now});
+  }
   switch (added) {
     case Round::Added::kWaiting:
       break;
     case Round::Added::kLast:
-      Complete(&round, answers);
+      Complete(now, &round, answers);
       break;
     case Round::Added::kRepeat:
       ++counters_.repeats;
       break;
     case Round::Added::kChanged:
-      End(&round,
+      End(now, &round,
           Fail(absl::StatusCode::kAborted, round, {rank},
                absl::StrCat(members_.Who(rank), " sent it again with other contents")),
           rank, answers);
       break;
     case Round::Added::kMismatch:
-      End(&round, Mismatch(rank, round, *contribution), rank, answers);
+      End(now, &round, Mismatch(rank, round, *contribution), rank, answers);
       break;
     case Round::Added::kOverflow:
-      End(&round,
+      End(now, &round,
           Fail(absl::StatusCode::kInvalidArgument, round, {rank},
                absl::StrCat(members_.Who(rank), " sent count=", contribution->moments.count,
                             ", with which the sum of the counts overflows 64 bits")),
@@ -215,34 +224,49 @@ Failure Rounds::Fail(absl::StatusCode code, const Round& round, std::vector<uint
                        absl::StrCat(members_.Name(), " ", Describe(round.key()), ": ", what));
 }
 
+std::string Rounds::Missing(absl::Time now, const Round& round) const {
+  const std::vector<uint32_t> missing = round.missing();
+  std::string text;
+  for (size_t i = 0; i < missing.size() && i < kMaxDescribed; ++i) {
+    absl::StrAppend(&text, i == 0 ? "" : ", ", members_.Who(missing[i]), " last heard ",
+                    InSeconds(now - members_.member(missing[i]).heard), " ago");
+  }
+  if (missing.size() > kMaxDescribed) absl::StrAppend(&text, " and others of ", Ranks(missing));
+  return text;
+}
+
 void Rounds::Expire(absl::Time now, std::vector<Answer>* answers) {
-  while (open_ > 0 && NextDeadline() <= now) {
+  while (open_ > 0 && At(oldest_open_).opened() + members_.round_timeout() <= now) {
     Round& round = At(oldest_open_);
-    const std::vector<uint32_t> missing = round.missing();
-    std::string what;
-    for (size_t i = 0; i < missing.size() && i < kMaxDescribed; ++i) {
-      absl::StrAppend(&what, i == 0 ? "" : ", ", members_.Who(missing[i]), " last heard ",
-                      InSeconds(now - members_.member(missing[i]).heard), " ago");
-    }
-    if (missing.size() > kMaxDescribed) {
-      absl::StrAppend(&what, " and others of ", Ranks(missing));
-    }
-    absl::StrAppend(&what, " did not contribute within ", InSeconds(members_.round_timeout()), "; ",
-                    Ranks(round.contributed()), " did");
-    End(&round, Fail(absl::StatusCode::kDeadlineExceeded, round, missing, what), std::nullopt,
-        answers);
+    const std::string what =
+        absl::StrCat(Missing(now, round), " did not contribute within ",
+                     InSeconds(members_.round_timeout()), "; ", Ranks(round.contributed()), " did");
+    End(now, &round, Fail(absl::StatusCode::kDeadlineExceeded, round, round.missing(), what),
+        std::nullopt, answers);
   }
 }
 
-void Rounds::FailOpen(absl::StatusCode code, const std::vector<uint32_t>& ranks,
+void Rounds::Warn(absl::Time now) {
+  for (; unwarned_ < next(); ++unwarned_) {
+    const Round& round = At(unwarned_);
+    if (!round.open()) continue;
+    if (round.opened() + members_.straggler_warning() > now) return;
+    ++counters_.stragglers;
+    remarks_.push_back(absl::StrCat(members_.Name(), " ", Describe(round.key()), ": has waited ",
+                                    InSeconds(now - round.opened()), " for ", Missing(now, round),
+                                    "; ", Ranks(round.contributed()), " came"));
+  }
+}
+
+void Rounds::FailOpen(absl::Time now, absl::StatusCode code, const std::vector<uint32_t>& ranks,
                       const std::string& what, std::vector<Answer>* answers) {
   while (open_ > 0) {
     Round& round = At(oldest_open_);
-    End(&round, Fail(code, round, ranks, what), std::nullopt, answers);
+    End(now, &round, Fail(code, round, ranks, what), std::nullopt, answers);
   }
 }
 
-void Rounds::Complete(Round* round, std::vector<Answer>* answers) {
+void Rounds::Complete(absl::Time now, Round* round, std::vector<Answer>* answers) {
   open_bytes_ -= round->open_bytes();
   result_.key = round->key();
   result_.moments = round->Total();
@@ -252,11 +276,12 @@ void Rounds::Complete(Round* round, std::vector<Answer>* answers) {
   history_.Add(round->key());
   ++counters_.completed;
   answers->push_back(Answer{round->contributed(), std::move(bytes)});
+  Record(now, nullptr, round);
   Ended(*round);
 }
 
-void Rounds::End(Round* round, const Failure& failure, std::optional<uint32_t> sender,
-                 std::vector<Answer>* answers) {
+void Rounds::End(absl::Time now, Round* round, const Failure& failure,
+                 std::optional<uint32_t> sender, std::vector<Answer>* answers) {
   open_bytes_ -= round->open_bytes();
   std::vector<uint32_t> ranks = round->contributed();
   if (sender.has_value()) ranks = With(std::move(ranks), *sender);
@@ -265,6 +290,7 @@ void Rounds::End(Round* round, const Failure& failure, std::optional<uint32_t> s
   ++counters_.failed;
   failures_.push_back(failure.text);
   answers->push_back(Answer{std::move(ranks), std::move(bytes)});
+  Record(now, &failure, round);
   Ended(*round);
 }
 
@@ -272,6 +298,7 @@ void Rounds::Ended(const Round& round) {
   --open_;
   kept_bytes_ += round.kept_bytes();
   while (oldest_open_ < next() && !At(oldest_open_).open()) ++oldest_open_;
+  while (unwarned_ < next() && !At(unwarned_).open()) ++unwarned_;
   while (!rounds_.empty() && !rounds_.front().open() && kept() > kMinKeptRounds &&
          (kept() > limits_.kept_rounds || kept_bytes_ > limits_.kept_bytes)) {
     kept_bytes_ -= rounds_.front().kept_bytes();
@@ -280,9 +307,41 @@ void Rounds::Ended(const Round& round) {
   }
 }
 
+void Rounds::Record(absl::Time now, const Failure* failure, Round* round) {
+  FlightRecorder::Outcome outcome;
+  outcome.bytes = round->answer()->size();
+  std::vector<uint32_t> missing;  // without memory when complete
+  std::vector<Arrival>& arrivals = round->arrivals();
+  if (failure == nullptr) {
+    if (lateness_.Add(round->key().layer, round->key().direction, arrivals)) {
+      remarks_.push_back(absl::StrCat(members_.Name(), ": more than ", limits_.layers,
+                                      " layers; the waits of the others, ", round->key().layer,
+                                      " the first of them, are counted together"));
+    }
+  } else {
+    missing = round->missing();
+    outcome.code = failure->code;
+    outcome.text = failure->text;
+    if (failure->code == absl::StatusCode::kDeadlineExceeded) lateness_.Missed(missing);
+  }
+  recorder_.Ended(round->key(), round->opened(), now, arrivals, missing, outcome);
+  arrivals.clear();
+  spare_.push_back(std::move(arrivals));
+}
+
+std::vector<const Round*> Rounds::OpenRounds(size_t most) const {
+  std::vector<const Round*> rounds;
+  for (uint64_t number = oldest_open_; number < next() && rounds.size() < most; ++number) {
+    if (At(number).open()) rounds.push_back(&At(number));
+  }
+  return rounds;
+}
+
 absl::Time Rounds::NextDeadline() const {
   if (open_ == 0) return absl::InfiniteFuture();
-  return At(oldest_open_).opened() + members_.round_timeout();
+  const absl::Time deadline = At(oldest_open_).opened() + members_.round_timeout();
+  if (unwarned_ == next()) return deadline;
+  return std::min(deadline, At(unwarned_).opened() + members_.straggler_warning());
 }
 
 bool Rounds::Waits(uint32_t rank) const {

@@ -37,7 +37,9 @@
 #include "proto/codec.h"
 #include "proto/wire.h"
 #include "server/aggregator.h"
+#include "server/flight_recorder.h"
 #include "server/history.h"
+#include "server/lateness.h"
 #include "server/limits.h"
 #include "server/membership.h"
 #include "server/output.h"
@@ -65,6 +67,7 @@ class Rounds {
     uint64_t repeats = 0;
     uint64_t completed = 0;
     uint64_t failed = 0;
+    uint64_t stragglers = 0;  // rounds that were warned of
   };
 
   // All outlive the rounds.  `members` are established.
@@ -80,13 +83,15 @@ class Rounds {
                                        std::vector<Answer>* answers);
   // Fails the open rounds whose deadline has passed.
   void Expire(absl::Time now, std::vector<Answer>* answers);
+  // Remarks on the open rounds that have waited for long, once on each.
+  void Warn(absl::Time now);
   // Fails all open rounds; `what` follows the round's name in the texts.
-  void FailOpen(absl::StatusCode code, const std::vector<uint32_t>& ranks, const std::string& what,
-                std::vector<Answer>* answers);
+  void FailOpen(absl::Time now, absl::StatusCode code, const std::vector<uint32_t>& ranks,
+                const std::string& what, std::vector<Answer>* answers);
   // From now on a round that is not open yet fails with kUnavailable.
   void Drain() { draining_ = true; }
 
-  // Of the oldest open round; InfiniteFuture without one.
+  // When Expire or Warn will have something to do; InfiniteFuture without an open round.
   absl::Time NextDeadline() const;
   // Whether an open round lacks `rank`.
   bool Waits(uint32_t rank) const;
@@ -100,6 +105,13 @@ class Rounds {
   const Counters& counters() const { return counters_; }
   // Texts of the failures since the last call, for the log.
   std::vector<std::string> TakeFailures() { return std::move(failures_); }
+  // What Warn remarked, and other things to know about waits, since the last call.
+  std::vector<std::string> TakeRemarks() { return std::move(remarks_); }
+
+  const Lateness& lateness() const { return lateness_; }
+  const FlightRecorder& recorder() const { return recorder_; }
+  // The oldest `most` that are open.
+  std::vector<const Round*> OpenRounds(size_t most) const;
 
  private:
   uint64_t next() const { return first_ + rounds_.size(); }
@@ -115,11 +127,16 @@ class Rounds {
   Failure Fail(absl::StatusCode code, const Round& round, std::vector<uint32_t> ranks,
                const std::string& what) const;
 
-  void Complete(Round* round, std::vector<Answer>* answers);
+  // "rank 3 (host h3, pid 77) last heard 2.0 s ago" for each that is missing, cut.
+  std::string Missing(absl::Time now, const Round& round) const;
+
+  void Complete(absl::Time now, Round* round, std::vector<Answer>* answers);
   // Answers those that contributed and, if given, `sender`.
-  void End(Round* round, const Failure& failure, std::optional<uint32_t> sender,
+  void End(absl::Time now, Round* round, const Failure& failure, std::optional<uint32_t> sender,
            std::vector<Answer>* answers);
   void Ended(const Round& round);
+  // Of a round that has just ended: with `failure`, or complete.
+  void Record(absl::Time now, const Failure* failure, Round* round);
   Bytes Encode(const Failure& failure) const;
 
   const Membership& members_;
@@ -138,6 +155,13 @@ class Rounds {
   wire::Result result_;         // reused
   Counters counters_;
   std::vector<std::string> failures_;
+
+  Lateness lateness_;
+  FlightRecorder recorder_;
+  uint64_t unwarned_ =
+      1;  // number of the first open round that was not remarked on, or of the next
+  std::vector<std::vector<Arrival>> spare_;  // memory for arrivals; as many as were open at once
+  std::vector<std::string> remarks_;
 };
 
 }  // namespace syncnorm::server
