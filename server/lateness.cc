@@ -5,9 +5,19 @@
 namespace syncnorm::server {
 namespace {
 
+// kBounds in nanoseconds: integers compare faster than Durations, and this is done for every
+// arrival.
+const std::array<int64_t, Lateness::kBounds.size()> kBoundsNs = [] {
+  std::array<int64_t, Lateness::kBounds.size()> bounds = {};
+  std::transform(Lateness::kBounds.begin(), Lateness::kBounds.end(), bounds.begin(),
+                 [](absl::Duration bound) { return absl::ToInt64Nanoseconds(bound); });
+  return bounds;
+}();
+
 size_t Bucket(absl::Duration late) {
+  const int64_t late_ns = absl::ToInt64Nanoseconds(late);
   size_t bucket = 0;
-  while (bucket < Lateness::kBounds.size() && late > Lateness::kBounds[bucket]) ++bucket;
+  while (bucket < kBoundsNs.size() && late_ns > kBoundsNs[bucket]) ++bucket;
   return bucket;
 }
 
