@@ -12,7 +12,7 @@
 namespace syncnorm::server {
 
 // With the latest `rounds` rounds that ended, and as many that are open.  Copies; a group of 8
-// with 310 layers and 2,048 rounds takes 0.1 ms.
+// with 310 layers and 2,048 rounds takes 0.1 to 0.7 ms, by how busy the machine is.
 Report::Group ReportOf(const Group& group, absl::Time now, size_t rounds);
 
 }  // namespace syncnorm::server

@@ -102,6 +102,19 @@ TEST_F(GroupReportTest, ALayerNamesTheThreeThatWereLastMostOften) {
   EXPECT_THAT(ranks, ElementsAre(4, 2, 3));
 }
 
+TEST_F(GroupReportTest, OfRanksThatWereLastAsOftenTheLowestAreNamed) {
+  const std::vector<StreamId> streams = world_.Form(5);
+  uint64_t round = 0;
+  for (const uint32_t late : {0, 1, 2, 3, 4}) {
+    ++round;
+    Reduce(streams, {.round = round, .step = round}, late);
+  }
+  const Report::Group report = Told();
+  std::vector<uint32_t> ranks;
+  for (const Report::Last& last : report.layers[0].last) ranks.push_back(last.rank);
+  EXPECT_THAT(ranks, ElementsAre(0, 1, 2));
+}
+
 TEST_F(GroupReportTest, TellsTheLatestRoundsAndNoMoreThanAskedFor) {
   const std::vector<StreamId> streams = world_.Form(2);
   for (uint64_t round = 1; round <= 5; ++round) Reduce(streams, {.round = round}, 1);
