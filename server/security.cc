@@ -66,38 +66,34 @@ void Security::StartReloading() {
 
 void Security::Reload() {
   if (certificates_ != nullptr) {
-    Count("certificates", certificates_->Reload(wall_clock_->Now()), &certificates_failure_);
+    Count("certificates", certificates_->Reload(wall_clock_->Now()), &certificates_failing_);
   }
-  if (!options_.tokens.empty()) Count("tokens", ReloadTokens(), &tokens_failure_);
+  if (!options_.tokens.empty()) Count("tokens", ReloadTokens(), &tokens_failing_);
 }
 
 absl::StatusOr<bool> Security::ReloadTokens() {
-  if (!tokens_watch_.Changed() && !tokens_failed_) return false;
+  if (!tokens_watch_.Changed() && !tokens_failing_) return false;
   absl::StatusOr<Tokens> tokens = Tokens::Read(options_.tokens);
-  tokens_failed_ = !tokens.ok();
   if (!tokens.ok()) return tokens.status();
   access_.Replace(std::make_shared<const Tokens>(*std::move(tokens)));
   return true;
 }
 
-void Security::Count(const char* what, const absl::StatusOr<bool>& reloaded,
-                     std::string* last_failure) {
-  if (reloaded.ok() && !*reloaded) return;
-  {
-    const absl::MutexLock lock(&mutex_);
-    ++(reloaded.ok() ? reloads_ : reload_failures_);
-  }
-  if (reloaded.ok()) {
-    last_failure->clear();
-    Log(LogLevel::kInfo, absl::StrCat("new ", what, " are in force"));
+void Security::Count(const char* what, const absl::StatusOr<bool>& reloaded, bool* failing) {
+  if (reloaded.ok() && !*reloaded) {
+    *failing = false;
     return;
   }
-  // Said once, not at each try; a time in the text makes it another one only in its tail.
-  if (!last_failure->empty()) return;
-  *last_failure = std::string(reloaded.status().message());
-  Log(LogLevel::kWarning,
-      absl::StrCat("the old ", what,
-                   " stay in force, the new ones cannot be used: ", *last_failure));
+  if (reloaded.ok()) {
+    *failing = false;
+    Log(LogLevel::kInfo, absl::StrCat("new ", what, " are in force"));
+  } else if (!std::exchange(*failing, true)) {  // said once, not at each try
+    Log(LogLevel::kWarning,
+        absl::StrCat("the old ", what,
+                     " stay in force, the new ones cannot be used: ", reloaded.status().message()));
+  }
+  const absl::MutexLock lock(&mutex_);
+  ++(reloaded.ok() ? reloads_ : reload_failures_);
 }
 
 SecurityState Security::state() const {

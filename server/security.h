@@ -80,7 +80,7 @@ class Security {
   Security(const SecurityOptions& options, bool exposed, Clock* wall_clock);
 
   absl::StatusOr<bool> ReloadTokens();
-  void Count(const char* what, const absl::StatusOr<bool>& reloaded, std::string* last_failure);
+  void Count(const char* what, const absl::StatusOr<bool>& reloaded, bool* failing);
 
   const SecurityOptions options_;
   const bool exposed_;
@@ -90,9 +90,8 @@ class Security {
 
   // Of the thread that reloads.
   FileWatch tokens_watch_;
-  bool tokens_failed_ = false;
-  std::string certificates_failure_;
-  std::string tokens_failure_;
+  bool certificates_failing_ = false;  // at the last try
+  bool tokens_failing_ = false;
 
   mutable absl::Mutex mutex_;
   uint64_t reloads_ ABSL_GUARDED_BY(mutex_) = 0;
