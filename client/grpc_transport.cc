@@ -217,7 +217,11 @@ class GrpcTransport final : public Transport {
     const absl::Duration budget = std::min(kDiagnosis, deadline - MonotonicClock().Now());
     if (budget <= absl::ZeroDuration()) return;
     const absl::Status found = DiagnoseTls(address_, security_, WallClock().Now(), budget);
-    if (!found.ok()) status_ = found;
+    if (absl::IsUnavailable(found)) {
+      status_ = absl::UnavailableError(absl::StrCat(status_.message(), "; ", found.message()));
+    } else if (!found.ok()) {
+      status_ = found;
+    }
   }
 
   // Usually the message is one slice already.

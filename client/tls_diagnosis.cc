@@ -20,23 +20,17 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "proto/clock.h"
+#include "proto/free_by.h"
 #include "proto/tls_files.h"
 
 namespace syncnorm {
 namespace {
 
-template <auto kFree>
-struct Free {
-  template <typename T>
-  void operator()(T* thing) const {
-    kFree(thing);
-  }
-};
-using Context = std::unique_ptr<SSL_CTX, Free<&SSL_CTX_free>>;
-using Connection = std::unique_ptr<SSL, Free<&SSL_free>>;
-using Certificate = std::unique_ptr<X509, Free<&X509_free>>;
-using AlternativeNames = std::unique_ptr<GENERAL_NAMES, Free<&GENERAL_NAMES_free>>;
-using Bio = std::unique_ptr<BIO, Free<&BIO_free_all>>;
+using Context = std::unique_ptr<SSL_CTX, FreeBy<&SSL_CTX_free>>;
+using Connection = std::unique_ptr<SSL, FreeBy<&SSL_free>>;
+using Certificate = std::unique_ptr<X509, FreeBy<&X509_free>>;
+using AlternativeNames = std::unique_ptr<GENERAL_NAMES, FreeBy<&GENERAL_NAMES_free>>;
+using Bio = std::unique_ptr<BIO, FreeBy<&BIO_free_all>>;
 
 struct Socket {
   explicit Socket(int number) : fd(number) {}
@@ -88,7 +82,7 @@ Socket ConnectTo(const Target& target, absl::Time deadline) {
       getaddrinfo(target.host.c_str(), target.port.c_str(), &hints, &list) != 0) {
     return Socket(-1);
   }
-  const std::unique_ptr<addrinfo, Free<&freeaddrinfo>> found(list);
+  const std::unique_ptr<addrinfo, FreeBy<&freeaddrinfo>> found(list);
   for (const addrinfo* at = list; at != nullptr; at = at->ai_next) {
     Socket made = ConnectTo(at->ai_family, at->ai_addr, at->ai_addrlen, deadline);
     if (made.fd >= 0) return made;
@@ -133,22 +127,6 @@ struct Probe {
   long verified = X509_V_OK;
   Certificate certificate;  // the coordinator's
 };
-
-std::string Text(const X509_NAME* name) {
-  const Bio bio(BIO_new(BIO_s_mem()));
-  X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_ONELINE & ~XN_FLAG_SPC_EQ);
-  char* text = nullptr;
-  const long size = BIO_get_mem_data(bio.get(), &text);
-  return std::string(text, static_cast<size_t>(size));
-}
-
-std::string Pem(X509* certificate) {
-  const Bio bio(BIO_new(BIO_s_mem()));
-  PEM_write_bio_X509(bio.get(), certificate);
-  char* text = nullptr;
-  const long size = BIO_get_mem_data(bio.get(), &text);
-  return std::string(text, static_cast<size_t>(size));
-}
 
 // Sends what TLS has written.  By send, not by OpenSSL: a write to a connection that is gone must
 // not raise SIGPIPE in the trainer.  A few KB, which fit any socket's buffer.
@@ -200,7 +178,7 @@ Probe Connect(const Target& target, const TlsOptions& tls, absl::Time deadline) 
   probe.verified = SSL_get_verify_result(ssl.get());
   const STACK_OF(X509_NAME)* authorities = SSL_get0_peer_CA_list(ssl.get());
   for (int i = 0; i < sk_X509_NAME_num(authorities); ++i) {
-    probe.accepted_authorities.push_back(Text(sk_X509_NAME_value(authorities, i)));
+    probe.accepted_authorities.push_back(TextOf(sk_X509_NAME_value(authorities, i)));
   }
   if (probe.handshake) {
     // With TLS 1.3 a client is done before the server has looked at its certificate: the server's
@@ -211,6 +189,15 @@ Probe Connect(const Target& target, const TlsOptions& tls, absl::Time deadline) 
   }
   ERR_clear_error();
   return probe;
+}
+
+// What the other end chose to say is cut: an error text is for people.
+std::string List(std::vector<std::string> texts) {
+  constexpr size_t kMost = 8;
+  const size_t all = texts.size();
+  if (all > kMost) texts.resize(kMost);
+  return absl::StrCat(absl::StrJoin(texts, ", "),
+                      all > kMost ? absl::StrCat(", ... (", all, " in all)") : "");
 }
 
 // "DNS:a, IP Address:10.0.0.1"
@@ -225,7 +212,7 @@ std::string NamesOf(X509* certificate) {
     const long size = BIO_get_mem_data(bio.get(), &text);
     texts.emplace_back(text, static_cast<size_t>(size));
   }
-  return texts.empty() ? "no name" : absl::StrJoin(texts, ", ");
+  return texts.empty() ? "no name" : List(texts);
 }
 
 bool IsFor(X509* certificate, const std::string& name) {
@@ -236,9 +223,7 @@ bool IsFor(X509* certificate, const std::string& name) {
 // What this side finds wrong with the coordinator's certificate.
 absl::Status JudgeCoordinator(const Probe& probe, const std::string& name, const TlsOptions& tls,
                               absl::Time now) {
-  const auto described = Describe("the coordinator's certificate", Pem(probe.certificate.get()));
-  if (!described.ok()) return Found(described.status().message());
-  const CertificateInfo& its = described->front();
+  const CertificateInfo its = Describe(probe.certificate.get());
   if (absl::Status status = CheckDates("TLS", its, now); !status.ok()) {
     return Found(absl::StrCat("the coordinator's side of ", status.message()));
   }
@@ -280,13 +265,18 @@ absl::Status JudgeOurs(const Probe& probe, const TlsOptions& tls, absl::Time now
   if (!known && !probe.accepted_authorities.empty()) {
     return Found(absl::StrCat(kRefused, tls.cert_file, ": it is of ", chain->front().subject,
                               " signed by ", chain->back().issuer, ", the coordinator accepts ",
-                              absl::StrJoin(probe.accepted_authorities, "; ")));
+                              List(probe.accepted_authorities)));
   }
-  const char* const alert = ERR_reason_error_string(ERR_PACK(ERR_LIB_SSL, 0, probe.reason));
-  return Found(absl::StrCat(kRefused, tls.cert_file, ": it is of ", chain->front().subject,
-                            " signed by ", chain->back().issuer,
-                            probe.reason != 0 && alert != nullptr ? ": " : "",
-                            probe.reason != 0 && alert != nullptr ? alert : ""));
+  const std::string which = absl::StrCat(tls.cert_file, ", of ", chain->front().subject,
+                                         " signed by ", chain->back().issuer);
+  if (probe.reason > SSL_AD_REASON_OFFSET) {
+    return Found(absl::StrCat(kRefused, which, ": ",
+                              ERR_reason_error_string(ERR_PACK(ERR_LIB_SSL, 0, probe.reason))));
+  }
+  // It closed the connection without a word: so does one that is just going down.
+  return absl::UnavailableError(absl::StrCat(
+      "the coordinator closed the TLS connection; perhaps it refuses this side's certificate ",
+      which));
 }
 
 }  // namespace

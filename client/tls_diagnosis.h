@@ -21,6 +21,7 @@ namespace syncnorm {
 // expired, is not valid yet, comes from another authority or is for another name; the
 // coordinator refuses this side's certificate, or asks for one and there is none; one side speaks
 // TLS and the other does not.  Dates come with `wall_now`.
+// kUnavailable: what is likely, but may be gone at the next try.
 // OK: nothing of the kind was found within `budget`; the failure has another reason.
 absl::Status DiagnoseTls(const std::string& address, const ChannelSecurity& security,
                          absl::Time wall_now, absl::Duration budget);

@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "proto/free_by.h"
 
 namespace syncnorm {
 namespace {
@@ -21,16 +22,9 @@ namespace {
 // A bundle of all public authorities has about 220 KB.
 constexpr size_t kMaxFileBytes = 1 << 20;
 
-template <auto kFree>
-struct Free {
-  template <typename T>
-  void operator()(T* thing) const {
-    kFree(thing);
-  }
-};
-using Bio = std::unique_ptr<BIO, Free<&BIO_free_all>>;
-using Certificate = std::unique_ptr<X509, Free<&X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Free<&EVP_PKEY_free>>;
+using Bio = std::unique_ptr<BIO, FreeBy<&BIO_free_all>>;
+using Certificate = std::unique_ptr<X509, FreeBy<&X509_free>>;
+using Key = std::unique_ptr<EVP_PKEY, FreeBy<&EVP_PKEY_free>>;
 
 absl::Status Bad(const std::string& file, absl::string_view why) {
   return absl::InvalidArgumentError(absl::StrCat(file, ": ", why));
@@ -40,7 +34,7 @@ absl::StatusOr<std::string> Read(const std::string& path) {
   const auto failed = [&] {
     return absl::NotFoundError(absl::StrCat(path, ": cannot be read: ", std::strerror(errno)));
   };
-  const std::unique_ptr<std::FILE, Free<&std::fclose>> file(std::fopen(path.c_str(), "re"));
+  const std::unique_ptr<std::FILE, FreeBy<&std::fclose>> file(std::fopen(path.c_str(), "re"));
   if (file == nullptr) return failed();
   std::string text(kMaxFileBytes + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), file.get()));
@@ -57,14 +51,6 @@ Bio Open(const std::string& pem) {
 
 // A key is never asked for its passphrase on the terminal.
 int NoPassphrase(char*, int, int, void*) { return -1; }
-
-std::string Text(const X509_NAME* name) {
-  const Bio bio(BIO_new(BIO_s_mem()));
-  X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_ONELINE & ~XN_FLAG_SPC_EQ);
-  char* text = nullptr;
-  const long size = BIO_get_mem_data(bio.get(), &text);
-  return std::string(text, static_cast<size_t>(size));
-}
 
 absl::Time ToTime(const ASN1_TIME* time) {
   std::tm tm = {};
@@ -93,6 +79,19 @@ absl::Status CheckKey(const TlsFiles& files, const TlsTexts& texts) {
 
 }  // namespace
 
+std::string TextOf(const X509_name_st* name) {
+  const Bio bio(BIO_new(BIO_s_mem()));
+  X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_ONELINE & ~XN_FLAG_SPC_EQ);
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(bio.get(), &text);
+  return std::string(text, static_cast<size_t>(size));
+}
+
+CertificateInfo Describe(const x509_st* certificate) {
+  return {TextOf(X509_get_subject_name(certificate)), TextOf(X509_get_issuer_name(certificate)),
+          ToTime(X509_get0_notBefore(certificate)), ToTime(X509_get0_notAfter(certificate))};
+}
+
 absl::StatusOr<std::vector<CertificateInfo>> Describe(const std::string& file,
                                                       const std::string& pem) {
   std::vector<CertificateInfo> all;
@@ -100,8 +99,7 @@ absl::StatusOr<std::vector<CertificateInfo>> Describe(const std::string& file,
   while (true) {
     const Certificate one(PEM_read_bio_X509(bio.get(), nullptr, &NoPassphrase, nullptr));
     if (one == nullptr) break;
-    all.push_back({Text(X509_get_subject_name(one.get())), Text(X509_get_issuer_name(one.get())),
-                   ToTime(X509_get0_notBefore(one.get())), ToTime(X509_get0_notAfter(one.get()))});
+    all.push_back(Describe(one.get()));
   }
   // The end of the text is told as an error too.
   const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;

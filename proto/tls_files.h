@@ -16,6 +16,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+struct x509_st;       // OpenSSL's X509
+struct X509_name_st;  // and X509_NAME
+
 namespace syncnorm {
 
 // Paths; an empty one: none.
@@ -49,6 +52,10 @@ absl::StatusOr<TlsTexts> ReadTls(const TlsFiles& files);
 // there is none, or one cannot be parsed.
 absl::StatusOr<std::vector<CertificateInfo>> Describe(const std::string& file,
                                                       const std::string& pem);
+
+// The same of what OpenSSL holds already.
+CertificateInfo Describe(const x509_st* certificate);
+std::string TextOf(const X509_name_st* name);
 
 // kFailedPrecondition: "FILE: the certificate of CN=x expired: not_after ..., local time ...", or
 // that it is not valid yet.

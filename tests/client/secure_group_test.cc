@@ -214,6 +214,18 @@ TEST_F(SecureGroupTest, AWorkerOfAnotherAuthorityIsToldWhichAreAccepted) {
                 "authority");
 }
 
+TEST_F(SecureGroupTest, AWorkerOfAnAuthorityThatOnlyHasTheSameNameIsTriedAgainAndToldWhatIsLikely) {
+  Start();
+  const Authority remade("lab authority");
+  GroupOptions options = Worker(TlsOf(remade, {.name = "worker"}));
+  options.connect_timeout = absl::Milliseconds(500);
+  const absl::Status status = Refused(options);
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(Text(status),
+              HasSubstr("perhaps it refuses this side's certificate " + options.tls.cert_file +
+                        ", of CN=worker signed by CN=lab authority"));
+}
+
 TEST_F(SecureGroupTest, PlaintextToACoordinatorWithTlsIsNamed) {
   Start();
   ExpectRefused(Options(server_->address(), 0, 1),

@@ -16,20 +16,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "kernels/check.h"
+#include "proto/free_by.h"
 
 namespace syncnorm::testing {
 namespace {
 
-template <auto kFree>
-struct Free {
-  template <typename T>
-  void operator()(T* thing) const {
-    kFree(thing);
-  }
-};
-using Key = std::unique_ptr<EVP_PKEY, Free<&EVP_PKEY_free>>;
-using Certificate = std::unique_ptr<X509, Free<&X509_free>>;
-using Bio = std::unique_ptr<BIO, Free<&BIO_free_all>>;
+using Key = std::unique_ptr<EVP_PKEY, FreeBy<&EVP_PKEY_free>>;
+using Certificate = std::unique_ptr<X509, FreeBy<&X509_free>>;
+using Bio = std::unique_ptr<BIO, FreeBy<&BIO_free_all>>;
 
 std::string Text(BIO* bio) {
   char* text = nullptr;
