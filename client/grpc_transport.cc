@@ -41,10 +41,10 @@ grpc::ChannelArguments Arguments() {
   // instructions a round (C = 256), for re-arming a timer with every read.
   a.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   a.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
-  // A coordinator that comes back is found within about a second; gRPC's own
+  // A coordinator that comes back is found within a quarter of a second; gRPC's own
   // figures are 1 s growing to 120 s, and 20 s for one attempt.
   a.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  a.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1'000);
+  a.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 250);
   a.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5'000);
   // http_proxy in a trainer's environment is meant for downloads.
   a.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -64,11 +64,12 @@ gpr_timespec ToGrpc(absl::Time time) {
   return out;
 }
 
-// A slice that owns the string: no copy.
-grpc::Slice ToSlice(std::string bytes) {
-  auto* const owned = new std::string(std::move(bytes));
+// A slice that shares the bytes: no copy.
+grpc::Slice ToSlice(Bytes bytes) {
+  const std::string& text = *bytes;
   return grpc::Slice(
-      owned->data(), owned->size(), [](void* s) { delete static_cast<std::string*>(s); }, owned);
+      const_cast<char*>(text.data()), text.size(),
+      [](void* held) { delete static_cast<Bytes*>(held); }, new Bytes(std::move(bytes)));
 }
 
 // For finding out why there is no connection: a few round trips, and what a server takes to refuse.
@@ -105,8 +106,11 @@ class GrpcTransport final : public Transport {
     stream_->StartCall(nullptr);
   }
 
-  void Write(std::string message, bool last) override {
-    if (stream_ == nullptr) return;
+  void Write(Bytes message, bool last) override {
+    if (stream_ == nullptr) {
+      untold_end_ = true;
+      return;
+    }
     grpc::Slice slice = ToSlice(std::move(message));
     const grpc::ByteBuffer buffer(&slice, 1);
     writing_.store(true, std::memory_order_relaxed);  // the completion queue orders it
@@ -117,14 +121,21 @@ class GrpcTransport final : public Transport {
     }
   }
 
+  bool writing() const override { return writing_.load(std::memory_order_relaxed); }
+
   void Read() override {
-    if (stream_ != nullptr) stream_->Read(&incoming_, &read_);
+    if (stream_ == nullptr) {
+      untold_end_ = true;
+      return;
+    }
+    stream_->Read(&incoming_, &read_);
   }
 
   void Cancel() override { context_->TryCancel(); }
 
   Event Next(absl::Time deadline) override {
-    if (stream_ == nullptr) return Event::kClosed;
+    // A stream that could not be opened has ended for whoever wrote or reads.
+    if (untold_end_.exchange(false, std::memory_order_relaxed)) return Event::kClosed;
     const gpr_timespec until = ToGrpc(deadline);
     for (;;) {
       void* tag = nullptr;
@@ -163,9 +174,7 @@ class GrpcTransport final : public Transport {
 
   void AwaitRetry(absl::Time deadline) override {
     if (channel_ == nullptr) {  // nothing comes of its own: the time has to pass
-      void* tag = nullptr;
-      bool ok = false;
-      queue_.AsyncNext(&tag, &ok, ToGrpc(deadline));
+      Next(deadline);
       return;
     }
     const grpc_connectivity_state state = channel_->GetState(/*try_to_connect=*/true);
@@ -233,6 +242,7 @@ class GrpcTransport final : public Transport {
   // Addresses that serve as tags.
   char written_ = 0, read_ = 0, finished_ = 0;
   std::atomic<bool> writing_{false};
+  std::atomic<bool> untold_end_{false};  // of a stream that could not be opened
   bool ended_ = false;
   bool heard_ = false;       // a message has come on this stream
   bool ever_heard_ = false;  // on an earlier one
