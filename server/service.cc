@@ -127,8 +127,8 @@ bool Service::Admit(absl::Time now, ServiceStream* stream, const absl::Status& d
       {Note::Severity::kWarning, Note::Source::kStranger,
        absl::StrCat("refused ", stream->context()->peer(), ": ", decision.message())});
   // The core may not have heard of it.
-  coordinator_.OnDisconnect(now, stream->id(), absl::StrCat("was cut off: ", decision.message()),
-                            &output_);
+  coordinator_.OnCutOff(now, stream->id(), absl::StrCat("was cut off: ", decision.message()),
+                        &output_);
   return false;
 }
 

@@ -297,6 +297,27 @@ TEST_F(SecureGroupTest, ARotationThatFailsGoesOnServingTheOldCertificate) {
   }
 }
 
+TEST_F(SecureGroupTest, AWorkerThatComesBackUsesTheFilesAsTheyAreThen) {
+  Start();
+  const TlsOptions tls = Tls();
+  GroupOptions options = Worker(tls);
+  const auto group = Group::Connect(options);
+  ASSERT_TRUE(group.ok()) << group.status();
+  ExpectReduces(group->get(), 0);
+
+  // The coordinator is another one, on the same port, and all certificates are new.
+  options_.listen.port = server_->port();
+  server_.reset();
+  const Authority next("next authority");
+  const auto own = next.Issue({.name = "worker"});
+  folder_.WriteSecret("first", next.Issue({.name = "second"}), next.certificate());
+  folder_.Write("worker.crt", own.certificate);
+  folder_.Write("worker.key", own.key);
+  folder_.Write("ca.crt", next.certificate());
+  StartAsIs();
+  ExpectReduces(group->get(), 1);
+}
+
 TEST_F(SecureGroupTest, ATokenFromAFileJoinsAndOneThatIsWrongIsToldSo) {
   options_.security.tokens =
       folder_.Write("tokens", TokenLine("right-secret", "worker", "team-a/*") + "\n" +
