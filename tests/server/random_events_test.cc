@@ -20,7 +20,7 @@ namespace syncnorm::server {
 namespace {
 
 constexpr uint32_t kWorkers = 3;
-constexpr int kSeeds = 300;
+constexpr int kSeeds = 1000;
 constexpr int kEvents = 250;
 
 class RandomEvents {
