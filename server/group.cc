@@ -1,6 +1,7 @@
 #include "server/group.h"
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -36,12 +37,7 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
   const Membership::Joining joining = members_.Join(now, stream, join);
   for (const StreamId fenced : joining.fenced) TurnAway(fenced, joining.failure, output);
   if (joining.replaced != 0) {
-    TurnAway(joining.replaced,
-             members_.Fail(absl::StatusCode::kFailedPrecondition,
-                           RoundKey{.epoch = members_.epoch()}, {join.rank},
-                           absl::StrCat(members_.Name(), ": ", members_.Who(join.rank),
-                                        " has joined again, on another stream")),
-             output);
+    TurnAway(joining.replaced, Replaced(join), output);
   }
   switch (joining.kind) {
     case Kind::kRefused:
@@ -55,6 +51,9 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
       TurnAway(stream, joining.failure, output);
       return Welcome::kOut;
     case Kind::kReplaces:
+      if (const Member& old = members_.member(join.rank); old.state == Member::State::kHere) {
+        TurnAway(old.stream, Replaced(join), output);
+      }
       LoseForGood(now, join.rank,
                   absl::StrCat("was replaced by ", Worker(join.rank, join.host, join.pid)), output);
       if (!Current()) return Welcome::kMakeNew;
@@ -64,6 +63,12 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
     case Kind::kReturned:
       Note(Note::Severity::kInfo,
            absl::StrCat(members_.Name(), ": ", members_.Who(join.rank), " is back"), output);
+      // Its Finish got lost with its stream.  If it had been heard, and all had finished since, the
+      // member would not know of that epoch.
+      if (join.resume->finished && join.resume->epoch >= regrouped_ &&
+          members_.on_loss() != OnLoss::kFail && state_ == State::kRunning) {
+        Finish(now, join.rank, output).IgnoreError();  // it has that policy
+      }
       if (members_.member(join.rank).kept == 0) {
         SendJoined(join.rank, output);
       } else {
@@ -82,10 +87,15 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
 }
 
 absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* output) {
-  if (!members_.Brought(rank)) return absl::InvalidArgumentError("an answer that was not announced");
+  if (!members_.Brought(rank))
+    return absl::InvalidArgumentError("an answer that was not announced");
   const auto answered = [&] {
     output->replies.push_back({members_.member(rank).stream, nullptr, /*answer=*/true});
   };
+  if (state_ == State::kClosed) {
+    answered();
+    return absl::OkStatus();
+  }
   if (members_.established()) {
     // It came back to the coordinator that had answered it.
     if (members_.member(rank).kept == 0) {
@@ -106,15 +116,21 @@ absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* out
   }
   const uint64_t round = answer.key.round;
   if (round == 0) return absl::InvalidArgumentError("an answer that is not of a round");
+  if (round > members_.member(rank).answered) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "an answer to round ", round, ", where it has said that the last one it has is to ",
+        members_.member(rank).answered));
+  }
   answer.bytes = std::make_shared<const std::string>(bytes);
   const auto [it, added] = brought_.emplace(round, std::move(answer));
   if (!added && *it->second.bytes != bytes) {
-    EndJoining(members_.Fail(absl::StatusCode::kAborted, it->second.key, {rank},
-                             absl::StrCat(members_.Name(), " ", Describe(it->second.key), ": ",
-                                          members_.Who(rank),
-                                          " got another answer than the members before it; the "
-                                          "run cannot be resumed")),
-               output);
+    EndJoining(
+        members_.Fail(
+            absl::StatusCode::kAborted, RoundKey{.epoch = members_.resumed_epoch()}, {rank},
+            absl::StrCat(members_.Name(), " ", Describe(it->second.key), ": ", members_.Who(rank),
+                         " got another answer than the members before it; the "
+                         "run cannot be resumed")),
+        output);
     return absl::OkStatus();
   }
   if (added) brought_bytes_ += bytes.size();
@@ -132,32 +148,48 @@ absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* out
   return absl::OkStatus();
 }
 
+std::optional<std::vector<KeptAnswer>> Group::TakeBrought(Output* output) {
+  const auto needs = [this](uint32_t rank) {
+    return members_.takes_part(rank) || members_.member(rank).finished;
+  };
+  uint64_t first = std::numeric_limits<uint64_t>::max(), last = 0;
+  for (uint32_t rank = 0; rank < members_.size(); ++rank) {
+    if (!needs(rank)) continue;
+    first = std::min(first, members_.member(rank).answered + 1);
+    last = std::max(last, members_.member(rank).answered);
+  }
+  // One that brought its answers and has gone again is heard too.
+  if (!brought_.empty()) last = std::max(last, brought_.rbegin()->first);
+  std::vector<KeptAnswer> answers;
+  for (uint64_t round = first; round <= last; ++round) {
+    const auto it = brought_.find(round);
+    if (it == brought_.end()) {
+      EndJoining(
+          members_.Fail(absl::StatusCode::kAborted, RoundKey{.epoch = members_.resumed_epoch()}, {},
+                        absl::StrCat(members_.Name(), ": the answer to round ", round,
+                                     " is lost: no member brought it along; the run "
+                                     "cannot be resumed")),
+          output);
+      return std::nullopt;
+    }
+    answers.push_back(std::move(it->second));
+  }
+  brought_.clear();
+  return answers;
+}
+
 void Group::Start(Output* output) {
   SYNCNORM_CHECK(state_ == State::kForming);
   const bool resumed = members_.resumed_run() != 0;
-  std::vector<uint64_t> answered = members_.answered();
+  bool changed = false;
   std::vector<KeptAnswer> answers;
   if (resumed) {
-    uint64_t least = ~uint64_t{0}, most = 0;
-    for (const uint32_t rank : members_.participants()) {
-      least = std::min(least, answered[rank]);
-      most = std::max(most, answered[rank]);
-    }
-    for (uint64_t round = least + 1; round <= most; ++round) {
-      const auto it = brought_.find(round);
-      if (it == brought_.end()) {
-        EndJoining(members_.Fail(absl::StatusCode::kAborted, RoundKey{.round = round}, {},
-                                 absl::StrCat(members_.Name(), ": the answer to round ", round,
-                                              " is lost: no member brought it along; the run "
-                                              "cannot be resumed")),
-                   output);
-        return;
-      }
-      answers.push_back(std::move(it->second));
-    }
-    brought_.clear();
-    shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch());
+    changed = members_.Reconcile();
+    std::optional<std::vector<KeptAnswer>> brought = TakeBrought(output);
+    if (!brought.has_value()) return;
+    answers = *std::move(brought);
   }
+  const std::vector<uint64_t> answered = members_.answered();
   members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
                      members_.resumed_first_round());
   state_ = State::kRunning;
@@ -168,6 +200,11 @@ void Group::Start(Output* output) {
                     members_.here(), " members",
                     resumed ? absl::StrCat(", next is round ", rounds_->next()) : ""),
        output);
+  if (members_.participants().empty()) {
+    Regroup(output);
+  } else if (changed) {
+    ChangeEpoch("others did not resume, or have finished", {}, 0, output);
+  }
 }
 
 void Group::SendJoined(uint32_t rank, Output* output) {
@@ -184,9 +221,10 @@ void Group::SendJoined(uint32_t rank, Output* output) {
   joined.members = members_.participants();
   joined.first_round = rounds_->last(rank) + 1;
   joined.epoch_first_round = members_.first_round();
-  output->replies.push_back(
-      {members_.member(rank).stream,
-       std::make_shared<const std::string>(shared_->codec.Encode(joined)), /*answer=*/true});
+  members_.SetJoined(rank);
+  output->replies.push_back({members_.member(rank).stream,
+                             std::make_shared<const std::string>(shared_->codec.Encode(joined)),
+                             /*answer=*/true});
 }
 
 void Group::EndJoining(const Failure& failure, Output* output) {
@@ -206,30 +244,25 @@ Group::Welcome Group::Wait(absl::Time now, StreamId stream, const wire::Join& jo
   if (held != waiting_.end()) {
     const Member& other = held->second.member;
     if (other.incarnation != join.incarnation) {
-      TurnAway(stream,
-               members_.Fail(absl::StatusCode::kAlreadyExists, RoundKey{.epoch = members_.epoch()},
-                             {join.rank},
-                             absl::StrCat(members_.Name(), ": ",
-                                          Worker(join.rank, join.host, join.pid),
-                                          " claims a rank that ",
-                                          Worker(join.rank, other.host, other.pid),
-                                          " waits to be admitted with")),
-               output);
+      TurnAway(
+          stream,
+          members_.Fail(
+              absl::StatusCode::kAlreadyExists, RoundKey{.epoch = members_.epoch()}, {join.rank},
+              absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
+                           " claims a rank that ", Worker(join.rank, other.host, other.pid),
+                           " waits to be admitted with")),
+          output);
       return Welcome::kOut;
     }
-    TurnAway(other.stream,
-             members_.Fail(absl::StatusCode::kFailedPrecondition, RoundKey(), {join.rank},
-                           absl::StrCat(members_.Name(), ": ",
-                                        Worker(join.rank, join.host, join.pid),
-                                        " has joined again, on another stream")),
-             output);
+    TurnAway(other.stream, Replaced(join), output);
   }
   Candidate candidate;
-  candidate.member = Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
+  candidate.member =
+      Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
   candidate.member.acknowledges = true;
   candidate.since = now;
-  candidate.timeout = join.join_timeout > absl::ZeroDuration() ? join.join_timeout
-                                                               : shared_->timeouts.join;
+  candidate.timeout =
+      join.join_timeout > absl::ZeroDuration() ? join.join_timeout : shared_->timeouts.join;
   waiting_.insert_or_assign(join.rank, std::move(candidate));
   Note(Note::Severity::kInfo,
        absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
@@ -240,14 +273,34 @@ Group::Welcome Group::Wait(absl::Time now, StreamId stream, const wire::Join& jo
   return Welcome::kIn;
 }
 
+void Group::StopWaiting(StreamId stream, uint32_t rank) {
+  const auto it = waiting_.find(rank);
+  if (it != waiting_.end() && it->second.member.stream == stream) waiting_.erase(it);
+}
+
+Failure Group::Replaced(const wire::Join& join) const {
+  // A Join that was long on its way may come after a later one of the same worker, which then tries
+  // again.
+  const absl::StatusCode code = join.resume.has_value() ? absl::StatusCode::kUnavailable
+                                                        : absl::StatusCode::kFailedPrecondition;
+  return members_.Fail(code, RoundKey{.epoch = members_.epoch()}, {join.rank},
+                       absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
+                                    " has joined again, on another stream"));
+}
+
+Failure Group::Unavailable(const std::string& why) const {
+  return members_.Fail(absl::StatusCode::kUnavailable, RoundKey{.epoch = members_.epoch()}, {},
+                       absl::StrCat(members_.Name(), ": ", why));
+}
+
 void Group::TurnAway(StreamId stream, const Failure& failure, Output* output) {
   output->replies.push_back({stream, Encode(failure), /*answer=*/true, /*close=*/true});
 }
 
-void Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contribution,
-                       Output* output) {
+absl::Status Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contribution,
+                               Output* output) {
   SYNCNORM_CHECK(rounds_.has_value());
-  members_.Heard(rank, now);
+  members_.Heard(rank, now, contribution->key.round);
   const RoundKey& key = contribution->key;  // what is taken out is the values
   const auto answer = [&](const Failure& failure) {
     output->replies.push_back({members_.member(rank).stream, Encode(failure), /*answer=*/true});
@@ -259,24 +312,29 @@ void Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contri
     answer(members_.Fail(absl::StatusCode::kFailedPrecondition, key, {rank},
                          absl::StrCat(members_.Name(), ": ", members_.Who(rank),
                                       " sent a contribution of epoch ", key.epoch)));
-    return;
+    return absl::OkStatus();
   }
-  if (state_ == State::kLeaving) {
+  if (state_ == State::kRunning && !rounds_->Expects(rank, key.round)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a Contribution to round ", key.round, ", in which it takes no part"));
+  }
+  if (state_ == State::kLeaving && key.round >= rounds_->next()) {
     const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
     Close(now, absl::StatusCode::kAborted, left,
           absl::StrCat(Ranks(left), " left before ", Describe(key)), output);
   }
-  if (state_ == State::kRunning) {
+  if (state_ != State::kClosed) {
     // Its worker sends it again, to whoever comes after.
-    if (draining_ && key.round >= rounds_->next()) return;
+    if (draining_ && key.round >= rounds_->next()) return absl::OkStatus();
     std::optional<EndOfEpoch> end = rounds_->Contribute(now, rank, contribution, &answers_);
     Send(now, output);
-    if (!end.has_value()) return;
+    if (!end.has_value()) return absl::OkStatus();
     Close(now, end->code, std::move(end->ranks), end->what, output);
   }
   Failure failure = *closed_;
   failure.key = key;
   answer(failure);
+  return absl::OkStatus();
 }
 
 absl::Status Group::Finish(absl::Time now, uint32_t rank, Output* output) {
@@ -311,21 +369,27 @@ void Group::Regroup(Output* output) {
   }
   if (back.empty()) return;
   rounds_->Admit(back);
+  regrouped_ = shared_->epochs + 1;
   ChangeEpoch("all have finished", {}, 0, output);
 }
 
 void Group::AdmitWaiting(absl::Time now, Output* output) {
   if (waiting_.empty() || handing_over_.has_value() || draining_) return;
-  const uint32_t provider = members_.participants().front();
+  const std::vector<uint32_t> participants = members_.participants();
+  const auto provider = std::find_if(participants.begin(), participants.end(), [&](uint32_t rank) {
+    return members_.member(rank).state == Member::State::kHere;
+  });
+  // They wait for a boundary at which one of the members is here to hand its state over.
+  if (provider == participants.end()) return;
   std::vector<uint32_t> admitted;
   for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
     members_.Admit(rank, std::move(candidate.member));
     admitted.push_back(rank);
   }
   rounds_->Admit(admitted);
-  handing_over_ = HandingOver{provider, admitted, 0, now + members_.round_timeout()};
+  handing_over_ = HandingOver{*provider, admitted, 0, now + members_.round_timeout()};
   ChangeEpoch(absl::StrCat(Ranks(admitted), admitted.size() == 1 ? " was" : " were", " admitted"),
-              admitted, provider, output);
+              admitted, *provider, output);
 }
 
 void Group::ChangeEpoch(const std::string& why, const std::vector<uint32_t>& admitted,
@@ -339,14 +403,19 @@ void Group::ChangeEpoch(const std::string& why, const std::vector<uint32_t>& adm
   changed.text = absl::StrCat(members_.Name(), " from round ", rounds_->next(), ": ", why);
   changed.admitted = admitted;
   changed.provider = provider;
+  changed.regrouped = changed.epoch == regrouped_;
   const auto bytes = std::make_shared<const std::string>(shared_->codec.Encode(changed));
   for (const uint32_t rank : members_.In(Member::State::kHere)) {
-    if (!IsAdmitted(rank)) output->replies.push_back({members_.member(rank).stream, bytes});
+    // Others learn it from their Joined.
+    if (members_.member(rank).joined) {
+      output->replies.push_back({members_.member(rank).stream, bytes});
+    }
   }
   Note(Note::Severity::kInfo, changed.text, output);
 }
 
-absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover& piece, Output* output) {
+absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover& piece,
+                             Output* output) {
   // Those it was for may have gone meanwhile.
   if (!handing_over_.has_value()) return absl::OkStatus();
   if (handing_over_->provider != rank) {
@@ -371,7 +440,8 @@ absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover
   return absl::OkStatus();
 }
 
-void Group::EndHandover(absl::Time now, absl::StatusCode code, const std::string& why, Output* output) {
+void Group::EndHandover(absl::Time now, absl::StatusCode code, const std::string& why,
+                        Output* output) {
   const std::vector<uint32_t> admitted = std::move(handing_over_->to);
   handing_over_.reset();
   for (const uint32_t rank : admitted) {
@@ -386,27 +456,32 @@ void Group::EndHandover(absl::Time now, absl::StatusCode code, const std::string
 }
 
 bool Group::IsAdmitted(uint32_t rank) const {
-  return handing_over_.has_value() &&
-         std::find(handing_over_->to.begin(), handing_over_->to.end(), rank) !=
-             handing_over_->to.end();
+  return handing_over_.has_value() && std::find(handing_over_->to.begin(), handing_over_->to.end(),
+                                                rank) != handing_over_->to.end();
 }
 
 bool Group::IsJoined(StreamId stream, uint32_t rank) const {
   const Member& member = members_.member(rank);
   return state_ != State::kForming && member.state == Member::State::kHere &&
-         member.stream == stream && member.kept == 0 && !IsAdmitted(rank);
+         member.stream == stream && member.joined;
 }
 
-void Group::Leave(absl::Time now, StreamId stream, uint32_t rank, const std::string& reason, Output* output) {
+std::string Group::Who(StreamId stream, uint32_t rank) const {
+  const auto it = waiting_.find(rank);
+  if (it == waiting_.end() || it->second.member.stream != stream) return members_.Who(rank);
+  return Worker(rank, it->second.member.host, it->second.member.pid);
+}
+
+void Group::Leave(absl::Time now, StreamId stream, uint32_t rank, const std::string& reason,
+                  Output* output) {
   output->replies.push_back({stream, nullptr, /*answer=*/true, /*close=*/true});
   if (members_.member(rank).stream != stream) {
-    waiting_.erase(rank);
+    StopWaiting(stream, rank);
     return;
   }
   const bool running = state_ == State::kRunning || state_ == State::kLeaving;
-  const std::string how =
-      absl::StrCat("left", reason.empty() ? "" : ": ", reason, "; ",
-                   running ? rounds_->LastOf(rank) : std::string());
+  const std::string how = absl::StrCat("left", reason.empty() ? "" : ": ", reason, "; ",
+                                       running ? rounds_->LastOf(rank) : std::string());
   members_.Gone(rank, Member::State::kLeft);
   if (!running) return;
   if (members_.on_loss() == OnLoss::kShrink) {
@@ -415,14 +490,15 @@ void Group::Leave(absl::Time now, StreamId stream, uint32_t rank, const std::str
   }
   state_ = State::kLeaving;
   if (rounds_->Waits(rank)) {
-    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(members_.Who(rank), " ", how), output);
+    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(members_.Who(rank), " ", how),
+          output);
   }
 }
 
 void Group::Lose(absl::Time now, StreamId stream, uint32_t rank, absl::string_view how,
                  bool may_return, Output* output) {
   if (members_.member(rank).stream != stream) {
-    waiting_.erase(rank);
+    StopWaiting(stream, rank);
     return;
   }
   if (state_ == State::kForming) {
@@ -436,6 +512,11 @@ void Group::Lose(absl::Time now, StreamId stream, uint32_t rank, absl::string_vi
   if (running && may_return && !IsAdmitted(rank) &&
       shared_->timeouts.reconnect > absl::ZeroDuration()) {
     members_.Gone(rank, Member::State::kAway, now);
+    // What it had sent of its state may have got lost.
+    if (handing_over_.has_value() && handing_over_->provider == rank) {
+      EndHandover(now, absl::StatusCode::kUnavailable,
+                  absl::StrCat("its provider, ", members_.Who(rank), " ", how), output);
+    }
     return;
   }
   LoseForGood(now, rank, std::string(how), output);
@@ -448,7 +529,8 @@ void Group::LoseForGood(absl::Time now, uint32_t rank, const std::string& how, O
   if (members_.on_loss() == OnLoss::kShrink) {
     Shrink(now, rank, what, output);
   } else {
-    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(members_.Who(rank), " ", what), output);
+    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(members_.Who(rank), " ", what),
+          output);
   }
 }
 
@@ -485,11 +567,16 @@ void Group::Shrink(absl::Time now, uint32_t rank, const std::string& how, Output
 void Group::Tick(absl::Time now, Output* output) {
   if (state_ == State::kForming && now >= members_.join_deadline()) {
     if (members_.resuming() && members_.on_loss() == OnLoss::kShrink && members_.here() > 0) {
-      Note(Note::Severity::kWarning, members_.JoinDeadline().text, output);
-      members_.GiveUpAbsent();
-      if (members_.full()) {
+      const Failure failure = members_.JoinDeadline();
+      for (const uint32_t rank : members_.In(Member::State::kHere)) {
+        if (members_.member(rank).kept == 0) continue;
+        TurnAway(members_.member(rank).stream, failure, output);
+        members_.Gone(rank, Member::State::kLost);
+      }
+      if (members_.here() > 0) {
+        Note(Note::Severity::kWarning, failure.text, output);
+        members_.GiveUpAbsent();
         Start(output);
-        if (state_ == State::kRunning) ChangeEpoch("others did not resume", {}, 0, output);
         return;
       }
     }
@@ -497,10 +584,12 @@ void Group::Tick(absl::Time now, Output* output) {
     return;
   }
   if (state_ != State::kRunning && state_ != State::kLeaving) return;
-  for (const uint32_t rank : members_.In(Member::State::kAway)) {
+  // While the coordinator goes down nobody can come back here; at its next life they can.
+  const std::vector<uint32_t> away =
+      draining_ ? std::vector<uint32_t>() : members_.In(Member::State::kAway);
+  for (const uint32_t rank : away) {
     const Member& member = members_.member(rank);
-    if (member.state != Member::State::kAway ||
-        now < member.away + shared_->timeouts.reconnect) {
+    if (member.state != Member::State::kAway || now < member.away + shared_->timeouts.reconnect) {
       continue;
     }
     LoseForGood(now, rank,
@@ -510,11 +599,11 @@ void Group::Tick(absl::Time now, Output* output) {
     if (state_ == State::kClosed) return;
   }
   if (handing_over_.has_value() && now >= handing_over_->deadline) {
-    EndHandover(now, absl::StatusCode::kDeadlineExceeded,
-                absl::StrCat(members_.Who(handing_over_->provider),
-                             " did not hand its state over within ",
-                             InSeconds(members_.round_timeout())),
-                output);
+    EndHandover(
+        now, absl::StatusCode::kDeadlineExceeded,
+        absl::StrCat(members_.Who(handing_over_->provider), " did not hand its state over within ",
+                     InSeconds(members_.round_timeout())),
+        output);
   }
   for (auto it = waiting_.begin(); it != waiting_.end();) {
     const auto& [rank, candidate] = *it;
@@ -522,12 +611,12 @@ void Group::Tick(absl::Time now, Output* output) {
       ++it;
       continue;
     }
-    TurnAway(candidate.member.stream,
-             members_.Fail(absl::StatusCode::kDeadlineExceeded, RoundKey(), {rank},
-                           absl::StrCat(members_.Name(), ": the members came to no boundary, to ",
-                                        "admit rank ", rank, ", within ",
-                                        InSeconds(candidate.timeout))),
-             output);
+    TurnAway(
+        candidate.member.stream,
+        members_.Fail(absl::StatusCode::kDeadlineExceeded, RoundKey(), {rank},
+                      absl::StrCat(members_.Name(), ": the members came to no boundary, to ",
+                                   "admit rank ", rank, ", within ", InSeconds(candidate.timeout))),
+        output);
     it = waiting_.erase(it);
   }
   rounds_->Expire(now, &answers_);
@@ -536,27 +625,24 @@ void Group::Tick(absl::Time now, Output* output) {
 
 void Group::Drain(absl::Time now, Output* output) {
   draining_ = true;
-  const Failure failure =
-      members_.Fail(absl::StatusCode::kUnavailable, RoundKey{.epoch = members_.epoch()}, {},
-                    absl::StrCat(members_.Name(), ": ", kGoingDown));
+  const Failure failure = Unavailable(kGoingDown);
   for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
     TurnAway(candidate.member.stream, failure, output);
   }
-  if (handing_over_.has_value()) EndHandover(now, absl::StatusCode::kUnavailable, kGoingDown, output);
+  if (handing_over_.has_value())
+    EndHandover(now, absl::StatusCode::kUnavailable, kGoingDown, output);
 }
 
 void Group::Shut(absl::Time now, Output* output) {
-  const Failure failure =
-      members_.Fail(absl::StatusCode::kUnavailable, RoundKey{.epoch = members_.epoch()}, {},
-                    absl::StrCat(members_.Name(), ": ", kGoingDown));
+  const Failure failure = Unavailable(kGoingDown);
   if (state_ == State::kForming) {
     EndJoining(failure, output);
     return;
   }
   if (state_ == State::kLeaving) {
     const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
-    Close(now, absl::StatusCode::kAborted, left, absl::StrCat(Ranks(left), " left, and ", kGoingDown),
-          output);
+    Close(now, absl::StatusCode::kAborted, left,
+          absl::StrCat(Ranks(left), " left, and ", kGoingDown), output);
   }
   const bool running = state_ == State::kRunning;
   state_ = State::kClosed;
@@ -571,6 +657,7 @@ void Group::Shut(absl::Time now, Output* output) {
 void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> ranks,
                   const std::string& what, Output* output) {
   state_ = State::kClosed;
+  handing_over_.reset();
   const std::string why = absl::StrCat(what, "; epoch ", members_.epoch(), " is closed");
   rounds_->FailOpen(code, ranks, why, &answers_);
   rounds_->TakeFailures();  // one note, below, is enough
@@ -597,7 +684,7 @@ absl::Time Group::NextDeadline() const {
   if (state_ == State::kForming) return members_.join_deadline();
   if (state_ == State::kClosed) return absl::InfiniteFuture();
   absl::Time next = rounds_->NextDeadline();
-  if (members_.away() > 0) {
+  if (members_.away() > 0 && !draining_) {
     for (const uint32_t rank : members_.In(Member::State::kAway)) {
       next = std::min(next, members_.member(rank).away + shared_->timeouts.reconnect);
     }
@@ -624,7 +711,11 @@ void Group::Send(absl::Time now, Output* output) {
   for (const Answer& answer : answers_) {
     for (const uint32_t rank : answer.ranks) {
       const Member& member = members_.member(rank);
-      if (member.state != Member::State::kHere || member.kept > 0) continue;
+      // One that is back, and has not sent it again yet, gets its answer when it has.
+      if (!member.joined || member.state != Member::State::kHere ||
+          member.received < answer.round) {
+        continue;
+      }
       output->replies.push_back({member.stream, answer.bytes, /*answer=*/true});
     }
   }

@@ -71,7 +71,9 @@ std::string FirstNotFinite(const Moments& moments) {
   const auto index = static_cast<int64_t>(found - moments.values.begin());
   const int64_t row = index / moments.channels;
   const char* const what = std::isnan(*found) ? "NaN" : *found > 0 ? "Inf" : "-Inf";
-  const char* const name = moments.kind != MomentKind::kMeanM2 ? "" : row == 0 ? " (mean)" : " (M2)";
+  const char* const name = moments.kind != MomentKind::kMeanM2 ? ""
+                           : row == 0                          ? " (mean)"
+                                                               : " (M2)";
   return absl::StrCat(what, " in row ", row, name, " at channel ", index % moments.channels);
 }
 
@@ -84,13 +86,13 @@ Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* cod
                const std::vector<uint64_t>& answered, std::vector<KeptAnswer> answers)
     : members_(members), limits_(limits), codec_(codec), last_(answered), answered_(answered) {
   orders_.emplace_back(members.hosts());
-  first_ = Settled() + 1;
+  first_ = answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
+                           : answers.front().key.round;
   for (KeptAnswer& answer : answers) {
     SYNCNORM_CHECK(answer.key.round == next());
-    const Round& round =
-        rounds_.emplace_back(orders_.back(), std::move(answer.key),
-                             answer.failed ? Round::State::kFailed : Round::State::kComplete,
-                             std::move(answer.bytes));
+    const Round& round = rounds_.emplace_back(
+        orders_.back(), std::move(answer.key),
+        answer.failed ? Round::State::kFailed : Round::State::kComplete, std::move(answer.bytes));
     kept_bytes_ += round.kept_bytes();
   }
   oldest_open_ = next();
@@ -121,7 +123,7 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
         members_.Fail(absl::StatusCode::kFailedPrecondition, contribution->key, {rank},
                       absl::StrCat(members_.Name(), ": ", members_.Who(rank), " sent round ",
                                    number, " < oldest kept ", first_));
-    answers->push_back(Answer{{rank}, Encode(failure)});
+    answers->push_back(Answer{number, {rank}, Encode(failure)});
     return std::nullopt;
   }
   if (opens) {
@@ -139,7 +141,7 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
                         absl::StrCat(Describe(round.key()), ": ",
                                      Changed(round, rank, *contribution), ", after its result")};
     }
-    answers->push_back(Answer{{rank}, round.answer()});
+    answers->push_back(Answer{number, {rank}, round.answer()});
   } else if (const auto refused = Refuse(rank, round, *contribution, opens)) {
     End(&round, *refused, rank, answers);
   } else {
@@ -170,8 +172,8 @@ void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
         Fail(absl::StatusCode::kAborted, *round, {rank}, bad + "; it is left out for all").text);
   }
   open_bytes_ -= round->open_bytes();
-  const Round::Added added = bad.empty() ? round->Add(rank, contribution)
-                                         : round->AddWithoutValues(rank, *contribution);
+  const Round::Added added =
+      bad.empty() ? round->Add(rank, contribution) : round->AddWithoutValues(rank, *contribution);
   open_bytes_ += round->open_bytes();
   switch (added) {
     case Round::Added::kWaiting:
@@ -184,8 +186,7 @@ void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
       break;
     case Round::Added::kChanged:
       End(round,
-          Fail(absl::StatusCode::kAborted, *round, {rank},
-               Changed(*round, rank, *contribution)),
+          Fail(absl::StatusCode::kAborted, *round, {rank}, Changed(*round, rank, *contribution)),
           rank, answers);
       break;
     case Round::Added::kMismatch:
@@ -232,17 +233,9 @@ std::optional<Failure> Rounds::Refuse(uint32_t rank, const Round& round,
   const auto exhausted = [&](const std::string& what) {
     return Fail(absl::StatusCode::kResourceExhausted, round, {rank}, what);
   };
-  if (opens && draining_) {
-    return Fail(absl::StatusCode::kUnavailable, round, {},
-                "the coordinator is going down and starts no round any more");
-  }
   if (moments.values.empty()) {
     return Fail(absl::StatusCode::kInvalidArgument, round, {rank},
                 absl::StrCat(members_.Who(rank), " sent no values"));
-  }
-  if (!round.expects(rank)) {
-    return Fail(absl::StatusCode::kFailedPrecondition, round, {rank},
-                absl::StrCat(members_.Who(rank), " takes no part in this round"));
   }
   if (contribution.key.layer.size() > limits_.layer_name_bytes) {
     return exhausted(absl::StrCat(members_.Who(rank), " sent a layer's name of ",
@@ -335,7 +328,7 @@ void Rounds::Complete(Round* round, std::vector<Answer>* answers) {
   history_.Add(round->key());
   ++counters_.completed;
   boundary_ |= round->fingerprint().boundary;
-  answers->push_back(Answer{round->contributed(), std::move(bytes)});
+  answers->push_back(Answer{round->key().round, round->contributed(), std::move(bytes)});
   Ended(*round);
 }
 
@@ -348,7 +341,7 @@ void Rounds::End(Round* round, const Failure& failure, std::optional<uint32_t> s
   round->Fail(bytes);
   ++counters_.failed;
   failures_.push_back(failure.text);
-  answers->push_back(Answer{std::move(ranks), std::move(bytes)});
+  answers->push_back(Answer{round->key().round, std::move(ranks), std::move(bytes)});
   Ended(*round);
 }
 
@@ -385,9 +378,15 @@ absl::Time Rounds::NextDeadline() const {
   return At(oldest_open_).opened() + members_.round_timeout();
 }
 
+bool Rounds::Expects(uint32_t rank, uint64_t number) const {
+  if (number >= next()) return members_.takes_part(rank);
+  return number < first_ || !At(number).open() || At(number).expects(rank);
+}
+
 bool Rounds::Waits(uint32_t rank) const {
   for (uint64_t number = oldest_open_; number < next(); ++number) {
-    if (At(number).open() && !At(number).has(rank)) return true;
+    const Round& round = At(number);
+    if (round.open() && round.expects(rank) && !round.has(rank)) return true;
   }
   return false;
 }

@@ -53,6 +53,7 @@ namespace syncnorm::server {
 
 // The same bytes for each of the ranks.
 struct Answer {
+  uint64_t round = 0;
   std::vector<uint32_t> ranks;
   Bytes bytes;
 };
@@ -109,11 +110,11 @@ class Rounds {
   void Admit(const std::vector<uint32_t>& ranks);
   // Whether a boundary round completed since the last call.
   bool TakeBoundary() { return std::exchange(boundary_, false); }
-  // From now on a round that is not open yet fails with kUnavailable.
-  void Drain() { draining_ = true; }
 
   // Of the oldest open round; InfiniteFuture without one.
   absl::Time NextDeadline() const;
+  // Whether `rank` may contribute to that round: it has ended, or waits or waited for it, or will.
+  bool Expects(uint32_t rank, uint64_t number) const;
   // Whether an open round lacks `rank`.
   bool Waits(uint32_t rank) const;
   // "its last was round 41 layer conv1.bn (forward, step 17)", as far as still known.
@@ -167,7 +168,6 @@ class Rounds {
   wire::Codec* const codec_;
   // The last is in force; open rounds may refer to earlier ones.
   std::list<FoldOrder> orders_;
-  bool draining_ = false;
   bool boundary_ = false;
   uint64_t first_ = 1;        // number of rounds_.front()
   std::deque<Round> rounds_;  // kept and open
@@ -177,8 +177,8 @@ class Rounds {
   uint64_t kept_bytes_ = 0;
   std::vector<uint64_t> last_;      // by rank: the last round it contributed to
   std::vector<uint64_t> answered_;  // by rank: it needs no answer to rounds up to this one
-  History history_;             // of complete rounds
-  wire::Result result_;         // reused
+  History history_;                 // of complete rounds
+  wire::Result result_;             // reused
   Counters counters_;
   std::vector<std::string> failures_;
 };
