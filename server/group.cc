@@ -149,14 +149,12 @@ absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* out
 }
 
 std::optional<std::vector<KeptAnswer>> Group::TakeBrought(Output* output) {
-  const auto needs = [this](uint32_t rank) {
-    return members_.takes_part(rank) || members_.member(rank).finished;
-  };
   uint64_t first = std::numeric_limits<uint64_t>::max(), last = 0;
   for (uint32_t rank = 0; rank < members_.size(); ++rank) {
-    if (!needs(rank)) continue;
-    first = std::min(first, members_.member(rank).answered + 1);
-    last = std::max(last, members_.member(rank).answered);
+    const Member& member = members_.member(rank);
+    // One that has finished has all its answers, while the others settled later ones without it.
+    if (member.takes_part) first = std::min(first, member.answered + 1);
+    if (member.takes_part || member.finished) last = std::max(last, member.answered);
   }
   // One that brought its answers and has gone again is heard too.
   if (!brought_.empty()) last = std::max(last, brought_.rbegin()->first);
