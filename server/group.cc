@@ -188,8 +188,15 @@ void Group::Start(Output* output) {
     answers = *std::move(brought);
   }
   const std::vector<uint64_t> answered = members_.answered();
-  members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
-                     members_.resumed_first_round());
+  // With other members it is another epoch: what was said of the one before stays true.
+  if (changed) {
+    members_.Establish(++shared_->epochs,
+                       answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
+                                       : answers.back().key.round + 1);
+  } else {
+    members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
+                       members_.resumed_first_round());
+  }
   state_ = State::kRunning;
   rounds_.emplace(members_, shared_->limits, &shared_->codec, answered, std::move(answers));
   for (const uint32_t rank : members_.In(Member::State::kHere)) SendJoined(rank, output);
@@ -198,11 +205,7 @@ void Group::Start(Output* output) {
                     members_.here(), " members",
                     resumed ? absl::StrCat(", next is round ", rounds_->next()) : ""),
        output);
-  if (members_.participants().empty()) {
-    Regroup(output);
-  } else if (changed) {
-    ChangeEpoch("others did not resume, or have finished", {}, 0, output);
-  }
+  if (members_.participants().empty()) Regroup(output);
 }
 
 void Group::SendJoined(uint32_t rank, Output* output) {

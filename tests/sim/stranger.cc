@@ -75,7 +75,10 @@ StrangerCaller::StrangerCaller(Network* network, uint32_t machine, Kind kind,
       send(codec_.Encode(join));
       break;
   }
-  if (random.Chance(0.5)) network->HalfClose(line);
+  // One that got what it claims would be a member, and the worker whose rank it is would wait.
+  if (kind == Kind::kClaim || kind == Kind::kFalseResume || random.Chance(0.5)) {
+    network->HalfClose(line);
+  }
 }
 
 }  // namespace syncnorm::sim
