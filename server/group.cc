@@ -12,6 +12,10 @@
 namespace syncnorm::server {
 namespace {
 
+// An earlier life may have issued epochs of which nobody who resumes has heard: those of the time that
+// a member may be away.  They come one a lost or finished member, of at most 1,024 groups of 1,024.
+constexpr uint64_t kUnheardEpochs = 1 << 20;
+
 constexpr char kGoingDown[] = "the coordinator is going down";
 
 // A number that no other run of this or another life of the coordinator has, by chance of 2^-64.
@@ -190,6 +194,7 @@ void Group::Start(Output* output) {
   const std::vector<uint64_t> answered = members_.answered();
   // With other members it is another epoch: what was said of the one before stays true.
   if (changed) {
+    shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch() + kUnheardEpochs);
     members_.Establish(++shared_->epochs,
                        answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
                                        : answers.back().key.round + 1);

