@@ -218,6 +218,7 @@ void Process::OnJoinedFirst() {
   sent_.clear();
   computing_ = finishing_ = boundary_done_ = false;
   leave_until_ = absl::InfiniteFuture();
+  failed_ = 0;
   if (session_->handed_over().empty()) {
     position_ = {around_.group->StartOf(run_), 0};
     state_ = state_before_ = Mix(position_.step);
@@ -408,6 +409,8 @@ void Process::OnEnd(const Session::Completion& completion) {
   if (completion.result.ok()) {
     state_before_ = state_;
     state_ = Mix(state_, completion.round, DigestOf(*completion.result));
+  } else {
+    ++failed_;
   }
   around_.judge->CheckBound(who_, call.bound, absl::StrCat("round ", call.round));
   const bool member = session_->phase() != Session::Phase::kFailed;
@@ -577,8 +580,9 @@ void Process::Look() {
     around_.judge->CheckBound(who_, calls_.front().bound,
                               absl::StrCat("round ", calls_.front().round));
   }
-  // An answer is kept until the next but one round of every member tells that all have it.
-  if (session_ != nullptr && session_->kept() > 2 * plan().window + 2) {
+  // An answer is kept until the next but one round of every member tells that all have it; failures
+  // tell nothing.
+  if (session_ != nullptr && session_->kept() > 2 * plan().window + 2 + failed_) {
     around_.judge->Report("bounded memory", absl::StrCat(who_.Name(), " keeps ", session_->kept(),
                                                          " answers, with a window of ",
                                                          plan().window));

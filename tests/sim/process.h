@@ -130,6 +130,7 @@ class Process final : public Caller {
   absl::Time finish_bound_ = absl::InfiniteFuture();
   uint64_t state_ = 0;
   uint64_t state_before_ = 0;  // of one round ago
+  size_t failed_ = 0;          // rounds of this membership
   std::vector<Bytes> sent_;    // of the latest contributions, for what comes again
   absl::Time leave_until_ = absl::InfiniteFuture();
 };
