@@ -78,7 +78,12 @@ void Judge::Joined(const Who& who, const wire::Joined& joined, bool resumed) {
   CheckEpoch(who, &run, joined.epoch, joined.members);
   Seat& seat = run.seats[who.rank];
   if (resumed) return;
-  if (seat.holder.has_value() && GroupOf(who).on_loss != OnLoss::kShrink) {
+  // One that starts anew may take part in a run as long as none of its rounds has been answered.
+  const bool answered =
+      std::any_of(run.records.begin(), run.records.end(), [](const auto& record) {
+        return !record.second.outcomes.empty() || record.second.got_failure.has_value();
+      });
+  if (seat.holder.has_value() && answered && GroupOf(who).on_loss != OnLoss::kShrink) {
     Report("fencing", absl::StrCat(who.Name(), " joined a run in which ", seat.holder->Name(),
                                    " held its rank, without a policy that lets it"));
   }
