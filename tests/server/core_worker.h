@@ -45,6 +45,7 @@ class CoreWorker {
 
   wire::Join& join() { return join_; }
   wire::Resume& known() { return known_; }
+  const wire::Resume& known() const { return known_; }
   uint32_t rank() const { return join_.rank; }
   StreamId stream() const { return stream_; }
   bool joined() const { return joined_; }  // on this stream
