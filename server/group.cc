@@ -69,7 +69,8 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
            absl::StrCat(members_.Name(), ": ", members_.Who(join.rank), " is back"), output);
       // Its Finish got lost with its stream.  If it had been heard, and all had finished since, the
       // member would not know of that epoch.
-      if (join.resume->finished && join.resume->epoch >= regrouped_ &&
+      if (join.resume.has_value() && join.resume->finished &&
+          join.resume->epoch >= regrouped_ &&
           members_.on_loss() != OnLoss::kFail && state_ == State::kRunning) {
         Finish(now, join.rank, output).IgnoreError();  // it has that policy
       }

@@ -225,8 +225,25 @@ TEST_F(ResumeTest, ARunOfAnotherGroupIsNotFoundUnderAnotherName) {
   EXPECT_THAT(failure.text, Not(HasSubstr("world")));
 }
 
+TEST_F(ResumeTest, AWorkerThatJoinsAnewBeforeItHeardThatItHasJoinedTakesItsOwnSeat) {
+  std::vector<CoreWorker> workers = Form(2);
+  const StreamId old = workers[1].stream();
+  workers[0].Contribute();
+  workers[1].Join(&first_);
+  EXPECT_TRUE(first_.closed(old));
+  workers[1].Take();
+  ASSERT_TRUE(workers[1].joined());
+  EXPECT_EQ(workers[1].known().epoch, workers[0].known().epoch);
+  workers[1].Contribute();
+  for (CoreWorker& worker : workers) {
+    worker.Take();
+    EXPECT_EQ(worker.unanswered(), 0u);
+  }
+}
+
 TEST_F(ResumeTest, AWorkerThatJoinsAnewTakesItsOldStreamsPlaceAndHarmsNobodyAfterwards) {
   std::vector<CoreWorker> workers = Form(2);
+  Reduce(&workers);
   const StreamId old = workers[1].stream();
   workers[1].Join(&first_);
   EXPECT_TRUE(first_.closed(old)) << "nobody reads it any more";
