@@ -79,6 +79,7 @@ void Network::Deliver(Line* line, Way way) {
   if (direction.deaf) return;
   switch (item.kind) {
     case Line::Item::Kind::kOpen:
+      line->arrived_ = true;
       if (acceptor_ == nullptr) {
         direction.deaf = direction.sealed = true;
         Append(line, Way::kDown,
@@ -117,9 +118,17 @@ void Network::EndDown(Line* line) {
   At(line, Way::kUp).deaf = true;
 }
 
+void Network::StopOpening(Line* line) {
+  line->opened_ = true;
+  if (line->arrived_) return;
+  Line::Direction& up = At(line, Way::kUp);
+  up.items.clear();
+  up.sealed = up.deaf = true;
+}
+
 void Network::Cancel(Line* line) {
   At(line, Way::kDown).deaf = true;
-  line->opened_ = true;
+  StopOpening(line);
   HalfClose(line);
 }
 
@@ -151,7 +160,7 @@ void Network::Break(Line* line, absl::Duration caller_notice, absl::Duration acc
 
 void Network::CallerDies(Line* line, absl::Duration notice) {
   At(line, Way::kDown).deaf = At(line, Way::kDown).sealed = true;
-  line->opened_ = true;
+  StopOpening(line);
   Line::Direction& up = At(line, Way::kUp);
   if (up.sealed) return;
   Truncate(&up);
@@ -198,7 +207,7 @@ void Network::GiveUp(Line* line, Way way, const std::string& why) {
   if (incoming.deaf) return;
   incoming.items.clear();
   incoming.deaf = incoming.sealed = true;
-  line->opened_ = true;
+  StopOpening(line);
   const Way back = way == Way::kUp ? Way::kDown : Way::kUp;
   if (!At(line, back).sealed) {
     Append(line, back,

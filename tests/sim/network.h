@@ -85,7 +85,8 @@ class Line {
   uint64_t id_ = 0;
   uint32_t machine_ = 0;
   Caller* caller_ = nullptr;
-  bool opened_ = false;
+  bool opened_ = false;   // or not waited for any more
+  bool arrived_ = false;  // its first packet has reached the coordinator's machine
   std::array<Direction, 2> ways_;
 };
 
@@ -149,6 +150,8 @@ class Network {
   void Plan(Line* line, Way way);
   void Deliver(Line* line, Way way);
   void Truncate(Line::Direction* direction);
+  // The worker waits for the line's opening no more: if it has not arrived yet, it never will.
+  void StopOpening(Line* line);
   // The receiver of that way gives up: it is told now, and what it sends back says so.
   void GiveUp(Line* line, Way way, const std::string& why);
   absl::Duration Delay();

@@ -126,6 +126,10 @@ Plan MakePlan(uint64_t seed, uint64_t rounds) {
   if (random.Chance(0.3)) {
     network.spike_chance = 0.01;
     network.spike = any_calm ? absl::Milliseconds(10) : absl::Milliseconds(random.Pick({10, 2000}));
+    // Slow is not wrong: a window of 200 rounds may take half a minute then.
+    if (network.spike > absl::Seconds(1)) {
+      for (GroupPlan& group : plan.groups) group.round_timeout = absl::Minutes(5);
+    }
   }
   return plan;
 }

@@ -205,6 +205,7 @@ void Process::FailJoin(const absl::Status& why) {
   around_.log->Add(who_.Name(), " cannot join: ", why.message());
   around_.judge->CheckBound(who_, join_began_ + plan().join_timeout + Judge::kSlack, "joining");
   around_.judge->Failed(who_, why, "joining");
+  if (around_.group->reduced && absl::IsDeadlineExceeded(why)) around_.group->over = true;
   Rest();
 }
 

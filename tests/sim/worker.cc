@@ -42,6 +42,7 @@ void Worker::Disown() { current_ = nullptr; }
 
 void Worker::GiveUp() {
   gave_up_ = true;
+  around_.group->reduced = true;
   if (around_.group->plan->on_loss != OnLoss::kShrink) around_.group->over = true;
 }
 
