@@ -12,6 +12,10 @@
 namespace syncnorm::server {
 namespace {
 
+// An earlier life may have issued epochs of which nobody who resumes has heard: those of the time that
+// a member may be away.  They come one a lost or finished member, of at most 1,024 groups of 1,024.
+constexpr uint64_t kUnheardEpochs = 1 << 20;
+
 constexpr char kGoingDown[] = "the coordinator is going down";
 
 // A number that no other run of this or another life of the coordinator has, by chance of 2^-64.
@@ -65,7 +69,8 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
            absl::StrCat(members_.Name(), ": ", members_.Who(join.rank), " is back"), output);
       // Its Finish got lost with its stream.  If it had been heard, and all had finished since, the
       // member would not know of that epoch.
-      if (join.resume->finished && join.resume->epoch >= regrouped_ &&
+      if (join.resume.has_value() && join.resume->finished &&
+          join.resume->epoch >= regrouped_ &&
           members_.on_loss() != OnLoss::kFail && state_ == State::kRunning) {
         Finish(now, join.rank, output).IgnoreError();  // it has that policy
       }
@@ -149,14 +154,12 @@ absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* out
 }
 
 std::optional<std::vector<KeptAnswer>> Group::TakeBrought(Output* output) {
-  const auto needs = [this](uint32_t rank) {
-    return members_.takes_part(rank) || members_.member(rank).finished;
-  };
   uint64_t first = std::numeric_limits<uint64_t>::max(), last = 0;
   for (uint32_t rank = 0; rank < members_.size(); ++rank) {
-    if (!needs(rank)) continue;
-    first = std::min(first, members_.member(rank).answered + 1);
-    last = std::max(last, members_.member(rank).answered);
+    const Member& member = members_.member(rank);
+    // One that has finished has all its answers, while the others settled later ones without it.
+    if (member.takes_part) first = std::min(first, member.answered + 1);
+    if (member.takes_part || member.finished) last = std::max(last, member.answered);
   }
   // One that brought its answers and has gone again is heard too.
   if (!brought_.empty()) last = std::max(last, brought_.rbegin()->first);
@@ -190,8 +193,16 @@ void Group::Start(Output* output) {
     answers = *std::move(brought);
   }
   const std::vector<uint64_t> answered = members_.answered();
-  members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
-                     members_.resumed_first_round());
+  // With other members it is another epoch: what was said of the one before stays true.
+  if (changed) {
+    shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch() + kUnheardEpochs);
+    members_.Establish(++shared_->epochs,
+                       answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
+                                       : answers.back().key.round + 1);
+  } else {
+    members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
+                       members_.resumed_first_round());
+  }
   state_ = State::kRunning;
   rounds_.emplace(members_, shared_->limits, &shared_->codec, answered, std::move(answers));
   for (const uint32_t rank : members_.In(Member::State::kHere)) SendJoined(rank, output);
@@ -200,11 +211,7 @@ void Group::Start(Output* output) {
                     members_.here(), " members",
                     resumed ? absl::StrCat(", next is round ", rounds_->next()) : ""),
        output);
-  if (members_.participants().empty()) {
-    Regroup(output);
-  } else if (changed) {
-    ChangeEpoch("others did not resume, or have finished", {}, 0, output);
-  }
+  if (members_.participants().empty()) Regroup(output);
 }
 
 void Group::SendJoined(uint32_t rank, Output* output) {

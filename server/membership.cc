@@ -110,6 +110,12 @@ Membership::Joining Membership::JoinEstablished(absl::Time now, StreamId stream,
     Seat(now, stream, join, &joining);
     return joining;
   }
+  if (holds && same_process && !member.knows) {
+    joining.kind = Joining::Kind::kReturned;
+    if (member.state == Member::State::kHere) joining.replaced = member.stream;
+    Seat(now, stream, join, &joining);
+    return joining;
+  }
   if (!holds) {
     joining.kind = Joining::Kind::kVacant;
   } else if (member.state == Member::State::kAway || same_process || defaults_.replace_duplicates) {
@@ -205,7 +211,8 @@ void Membership::Seat(absl::Time now, StreamId stream, const wire::Join& join, J
     member.state = Member::State::kHere;
     member.stream = stream;
     member.heard = now;
-    member.kept = join.resume->kept;
+    member.kept = join.resume.has_value() ? join.resume->kept : 0;
+    member.knows = join.resume.has_value();
     member.joined = false;
     member.received = 0;
     return;
@@ -216,6 +223,7 @@ void Membership::Seat(absl::Time now, StreamId stream, const wire::Join& join, J
   member.acknowledges = join.protocol_minor >= 1;
   member.anew = resuming() && !join.resume.has_value();
   if (!join.resume.has_value()) return;
+  member.knows = true;
   member.epoch = join.resume->epoch;
   member.kept = join.resume->kept;
   member.answered = join.resume->answered;
@@ -294,6 +302,7 @@ void Membership::Admit(uint32_t rank, Member member) {
   ++here_;
   seat = std::move(member);
   seat.takes_part = true;
+  seat.knows = true;  // without the state that it is handed it cannot go on
 }
 
 void Membership::Gone(uint32_t rank, Member::State how, absl::Time now) {

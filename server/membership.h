@@ -20,6 +20,8 @@
 //     established, the newcomer is refused and the epoch goes on.
 //   * The same process (same incarnation) that joins again while the group
 //     forms takes its own seat, and its old stream is given back to be closed.
+//   * The same process, joining again before it has shown that it heard of its membership, takes its
+//     own seat too: its stream broke while Joined was on its way.
 //   * A member that resumes must be the same process, and not have been lost: what was superseded
 //     never comes back (fencing).
 //   * Texts name both sides, both values, hosts and pids.
@@ -58,6 +60,7 @@ struct Member {
   bool acknowledges = false;                // tells up to where it has its answers (1.1)
   bool joined = false;                      // was told Joined, on this stream
   uint64_t received = 0;                    // the last round that came on this stream
+  bool knows = false;                       // has shown that it got a Joined, or needs more than that
   // While others resume: a worker that knows of no run has claimed the rank.
   bool anew = false;
   // Of a member that resumes.
@@ -111,11 +114,15 @@ class Membership {
   // spent.
   void Gone(uint32_t rank, Member::State how, absl::Time now = absl::InfinitePast());
   void SetTakesPart(uint32_t rank, bool takes_part) { members_[rank].takes_part = takes_part; }
-  void SetFinished(uint32_t rank, bool finished) { members_[rank].finished = finished; }
+  void SetFinished(uint32_t rank, bool finished) {
+    members_[rank].finished = finished;
+    members_[rank].knows |= finished;
+  }
   void SetJoined(uint32_t rank) { members_[rank].joined = true; }
   // A contribution to `round` came from it.
   void Heard(uint32_t rank, absl::Time now, uint64_t round) {
     members_[rank].heard = now;
+    members_[rank].knows = true;
     members_[rank].received = std::max(members_[rank].received, round);
   }
   // A member that resumes has brought one of its answers; whether it was expected to.
