@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "proto/failpoint.h"
 
 namespace syncnorm {
 namespace {
@@ -117,7 +118,10 @@ absl::StatusOr<Moments> Connection::ReduceNow(const ReduceKey& key, const Moment
 }
 
 void Connection::Perform(Actions* actions) {
-  if (actions->write) transport_->Write(std::move(actions->bytes), actions->last);
+  if (actions->write) {
+    SYNCNORM_FAILPOINT("client.before_push");
+    transport_->Write(std::move(actions->bytes), actions->last);
+  }
   if (actions->read) transport_->Read();
   if (actions->cancel) transport_->Cancel();
   *actions = Actions();
@@ -180,6 +184,7 @@ void Connection::Handle(Transport::Event event, const absl::Status& decoded, abs
       session_->Advance(now, &completions_);
       break;
     case Transport::Event::kWritten:
+      SYNCNORM_FAILPOINT("client.after_push");
       if (outbox_.empty()) {
         writing_ = false;
       } else {
