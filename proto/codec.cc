@@ -68,7 +68,8 @@ struct Codec::Messages {
   v1::CoordinatorMessage result_out;
 
   absl::Status Read(WorkerMessage* to) const {
-    const int fields = worker.has_join() + worker.has_contribution() + worker.has_leave();
+    const int fields = worker.has_join() + worker.has_contribution() + worker.has_leave() +
+                       worker.has_restored() + worker.has_finish() + worker.has_handover();
     if (fields != 1) return NotOne(fields);
     if (worker.has_contribution()) {
       to->kind = WorkerMessage::Kind::kContribution;
@@ -78,14 +79,26 @@ struct Codec::Messages {
       to->kind = WorkerMessage::Kind::kJoin;
       return From(worker.join(), &to->join);
     }
-    to->kind = WorkerMessage::Kind::kLeave;
-    to->leave.reason = worker.leave().reason();
+    if (worker.has_restored()) {
+      to->kind = WorkerMessage::Kind::kRestored;
+      to->restored.answer = worker.restored().answer();
+    } else if (worker.has_handover()) {
+      to->kind = WorkerMessage::Kind::kHandover;
+      to->handover.chunk = worker.handover().chunk();
+      to->handover.last = worker.handover().last();
+    } else if (worker.has_finish()) {
+      to->kind = WorkerMessage::Kind::kFinish;
+    } else {
+      to->kind = WorkerMessage::Kind::kLeave;
+      to->leave.reason = worker.leave().reason();
+    }
     return absl::OkStatus();
   }
 
   absl::Status Read(CoordinatorMessage* to) const {
     const int fields = coordinator.has_joined() + coordinator.has_result() +
-                       coordinator.has_failure() + coordinator.has_draining();
+                       coordinator.has_failure() + coordinator.has_draining() +
+                       coordinator.has_epoch_changed() + coordinator.has_handover();
     if (fields != 1) return NotOne(fields);
     if (coordinator.has_result()) {
       to->kind = CoordinatorMessage::Kind::kResult;
@@ -98,6 +111,16 @@ struct Codec::Messages {
     if (coordinator.has_failure()) {
       to->kind = CoordinatorMessage::Kind::kFailure;
       return From(coordinator.failure(), &to->failure);
+    }
+    if (coordinator.has_epoch_changed()) {
+      to->kind = CoordinatorMessage::Kind::kEpochChanged;
+      return From(coordinator.epoch_changed(), &to->epoch_changed);
+    }
+    if (coordinator.has_handover()) {
+      to->kind = CoordinatorMessage::Kind::kHandover;
+      to->handover.chunk = coordinator.handover().chunk();
+      to->handover.last = coordinator.handover().last();
+      return absl::OkStatus();
     }
     to->kind = CoordinatorMessage::Kind::kDraining;
     to->draining.text = coordinator.draining().text();
@@ -163,6 +186,24 @@ std::string Codec::Encode(const Leave& leave) {
   return Serialize(messages_->worker);
 }
 
+std::string Codec::Encode(const Restored& restored) {
+  messages_->worker.Clear();
+  To(restored, messages_->worker.mutable_restored());
+  return Serialize(messages_->worker);
+}
+
+std::string Codec::Encode(const Finish&) {
+  messages_->worker.Clear();
+  messages_->worker.mutable_finish();
+  return Serialize(messages_->worker);
+}
+
+std::string Codec::EncodeFromWorker(const Handover& handover) {
+  messages_->worker.Clear();
+  To(handover, messages_->worker.mutable_handover());
+  return Serialize(messages_->worker);
+}
+
 std::string Codec::Encode(const Joined& joined) {
   messages_->coordinator.Clear();
   To(joined, messages_->coordinator.mutable_joined());
@@ -183,6 +224,18 @@ std::string Codec::Encode(const Failure& failure) {
 std::string Codec::Encode(const Draining& draining) {
   messages_->coordinator.Clear();
   To(draining, messages_->coordinator.mutable_draining());
+  return Serialize(messages_->coordinator);
+}
+
+std::string Codec::Encode(const EpochChanged& changed) {
+  messages_->coordinator.Clear();
+  To(changed, messages_->coordinator.mutable_epoch_changed());
+  return Serialize(messages_->coordinator);
+}
+
+std::string Codec::EncodeToWorker(const Handover& handover) {
+  messages_->coordinator.Clear();
+  To(handover, messages_->coordinator.mutable_handover());
   return Serialize(messages_->coordinator);
 }
 

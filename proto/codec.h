@@ -43,10 +43,15 @@ class Codec {
   std::string Encode(const Join& join);
   std::string Encode(const Contribution& contribution);
   std::string Encode(const Leave& leave);
+  std::string Encode(const Restored& restored);
+  std::string Encode(const Finish& finish);
+  std::string EncodeFromWorker(const Handover& handover);
   std::string Encode(const Joined& joined);
   std::string Encode(const Result& result);
   std::string Encode(const Failure& failure);
   std::string Encode(const Draining& draining);
+  std::string Encode(const EpochChanged& changed);
+  std::string EncodeToWorker(const Handover& handover);
 
  private:
   struct Messages;

@@ -30,6 +30,12 @@ static_assert(static_cast<int>(DType::kF32) == v1::DTYPE_F32);
 static_assert(static_cast<int>(DType::kF64) == v1::DTYPE_F64);
 static_assert(static_cast<int>(DType::kF16) == v1::DTYPE_F16);
 static_assert(static_cast<int>(DType::kBF16) == v1::DTYPE_BF16);
+static_assert(static_cast<int>(OnLoss::kFail) == v1::ON_LOSS_FAIL);
+static_assert(static_cast<int>(OnLoss::kShrink) == v1::ON_LOSS_SHRINK);
+static_assert(static_cast<int>(OnLoss::kFinish) == v1::ON_LOSS_FINISH);
+static_assert(static_cast<int>(NonFinite::kFail) == v1::NON_FINITE_FAIL);
+static_assert(static_cast<int>(NonFinite::kPropagate) == v1::NON_FINITE_PROPAGATE);
+static_assert(static_cast<int>(NonFinite::kDrop) == v1::NON_FINITE_DROP);
 
 // proto3 enums are open: any int arrives.
 template <typename Enum>
@@ -178,6 +184,47 @@ bool IsGroupNameByte(char c) {
          c == '_' || c == '/' || c == ':' || c == '-';
 }
 
+// Ranks as the wire lists them: increasing, below the world size.
+absl::Status RanksFrom(const google::protobuf::RepeatedField<uint32_t>& from, uint32_t world_size,
+                       absl::string_view field, std::vector<uint32_t>* to) {
+  to->assign(from.begin(), from.end());
+  for (size_t i = 0; i < to->size(); ++i) {
+    if ((*to)[i] >= world_size) {
+      return Invalid(field, " has rank ", (*to)[i], ", not below world_size ", world_size);
+    }
+    if (i > 0 && (*to)[i] <= (*to)[i - 1]) return Invalid(field, " is not increasing");
+  }
+  return absl::OkStatus();
+}
+
+void To(const Resume& from, v1::Resume* to) {
+  to->set_run_id(from.run_id);
+  to->set_coordinator_id(from.coordinator_id);
+  to->set_epoch(from.epoch);
+  to->set_answered(from.answered);
+  to->set_kept(from.kept);
+  to->mutable_members()->Assign(from.members.begin(), from.members.end());
+  to->set_finished(from.finished);
+  to->set_first_round(from.first_round);
+}
+
+absl::Status From(const v1::Resume& from, uint32_t world_size, Resume* to) {
+  to->run_id = from.run_id();
+  to->coordinator_id = from.coordinator_id();
+  to->epoch = from.epoch();
+  to->answered = from.answered();
+  to->kept = from.kept();
+  to->finished = from.finished();
+  to->first_round = from.first_round();
+  if (to->run_id == 0 || to->epoch == 0) {
+    return Invalid("join: resume of run ", to->run_id, " epoch ", to->epoch, ", both are above 0");
+  }
+  if (to->kept > to->answered) {
+    return Invalid("join: resume with ", to->kept, " kept answers of ", to->answered);
+  }
+  return RanksFrom(from.members(), world_size, "join: resume: members", &to->members);
+}
+
 }  // namespace
 
 void To(const Join& from, v1::Join* to) {
@@ -192,6 +239,9 @@ void To(const Join& from, v1::Join* to) {
   to->set_job(from.job);
   to->set_round_timeout_us(ToMicroseconds(from.round_timeout));
   to->set_join_timeout_us(ToMicroseconds(from.join_timeout));
+  to->set_on_loss(static_cast<v1::OnLoss>(from.on_loss));
+  to->set_non_finite(static_cast<v1::NonFinite>(from.non_finite));
+  if (from.resume) To(*from.resume, to->mutable_resume());
 }
 
 absl::Status From(const v1::Join& from, Join* to) {
@@ -226,7 +276,19 @@ absl::Status From(const v1::Join& from, Join* to) {
   if (to->rank >= to->world_size) {
     return Invalid("join: rank ", to->rank, " is not below world_size ", to->world_size);
   }
-  return absl::OkStatus();
+  to->resume.reset();
+  if (absl::Status s = EnumFrom(from.on_loss(), v1::ON_LOSS_FAIL, v1::ON_LOSS_FINISH,
+                                "join: on_loss", &to->on_loss);
+      !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = EnumFrom(from.non_finite(), v1::NON_FINITE_FAIL, v1::NON_FINITE_DROP,
+                                "join: non_finite", &to->non_finite);
+      !s.ok()) {
+    return s;
+  }
+  return from.has_resume() ? From(from.resume(), to->world_size, &to->resume.emplace())
+                           : absl::OkStatus();
 }
 
 void To(const Joined& from, v1::Joined* to) {
@@ -242,6 +304,9 @@ void To(const Joined& from, v1::Joined* to) {
   limits->set_max_message_bytes(from.limits.max_message_bytes);
   to->set_round_timeout_us(ToMicroseconds(from.round_timeout));
   to->set_coordinator_id(from.coordinator_id);
+  to->set_run_id(from.run_id);
+  to->set_first_round(from.first_round);
+  to->mutable_members()->Assign(from.members.begin(), from.members.end());
 }
 
 absl::Status From(const v1::Joined& from, Joined* to) {
@@ -256,17 +321,50 @@ absl::Status From(const v1::Joined& from, Joined* to) {
   to->limits.max_message_bytes = from.limits().max_message_bytes();
   to->round_timeout = FromMicroseconds(from.round_timeout_us());
   to->coordinator_id = from.coordinator_id();
+  to->run_id = from.run_id();
+  to->first_round = from.first_round();
   if (to->epoch == 0) return Invalid("joined: epoch is 0");
   if (to->hosts.size() != to->world_size) {
     return Invalid("joined: ", to->hosts.size(), " hosts for a world size of ", to->world_size);
   }
-  return absl::OkStatus();
+  return RanksFrom(from.members(), to->world_size, "joined: members", &to->members);
+}
+
+void To(const EpochChanged& from, v1::EpochChanged* to) {
+  to->set_epoch(from.epoch);
+  to->set_first_round(from.first_round);
+  to->mutable_members()->Assign(from.members.begin(), from.members.end());
+  to->mutable_hosts()->Assign(from.hosts.begin(), from.hosts.end());
+  to->set_text(from.text);
+  to->mutable_admitted()->Assign(from.admitted.begin(), from.admitted.end());
+  to->set_provider(from.provider);
+}
+
+absl::Status From(const v1::EpochChanged& from, EpochChanged* to) {
+  to->epoch = from.epoch();
+  to->first_round = from.first_round();
+  to->hosts.assign(from.hosts().begin(), from.hosts().end());
+  to->text = from.text();
+  to->provider = from.provider();
+  if (to->epoch == 0 || to->first_round == 0) {
+    return Invalid("epoch_changed: epoch ", to->epoch, " from round ", to->first_round,
+                   ", both are above 0");
+  }
+  const auto world_size = static_cast<uint32_t>(to->hosts.size());
+  if (absl::Status s =
+          RanksFrom(from.members(), world_size, "epoch_changed: members", &to->members);
+      !s.ok()) {
+    return s;
+  }
+  return RanksFrom(from.admitted(), world_size, "epoch_changed: admitted", &to->admitted);
 }
 
 void To(const Contribution& from, v1::Contribution* to) {
   To(from.key, to->mutable_key());
   to->set_dtype(from.dtype ? static_cast<v1::DType>(*from.dtype) : v1::DTYPE_UNSPECIFIED);
   MomentsTo(from.moments, to);
+  to->set_answered(from.answered);
+  to->set_boundary(from.boundary);
 }
 
 absl::Status From(const v1::Contribution& from, Contribution* to) {
@@ -280,16 +378,20 @@ absl::Status From(const v1::Contribution& from, Contribution* to) {
     }
     to->dtype = dtype;
   }
+  to->answered = from.answered();
+  to->boundary = from.boundary();
   return MomentsFrom(from, &to->moments);
 }
 
 void To(const Result& from, v1::Result* to) {
   To(from.key, to->mutable_key());
   MomentsTo(from.moments, to);
+  to->set_settled(from.settled);
 }
 
 absl::Status From(const v1::Result& from, Result* to) {
   if (absl::Status s = From(from.key(), &to->key); !s.ok()) return s;
+  to->settled = from.settled();
   return MomentsFrom(from, &to->moments);
 }
 
@@ -329,5 +431,10 @@ absl::Status From(const v1::Failure& from, Failure* to) {
 
 void To(const Draining& from, v1::Draining* to) { to->set_text(from.text); }
 void To(const Leave& from, v1::Leave* to) { to->set_reason(from.reason); }
+void To(const Restored& from, v1::Restored* to) { to->set_answer(from.answer); }
+void To(const Handover& from, v1::Handover* to) {
+  to->set_chunk(from.chunk);
+  to->set_last(from.last);
+}
 
 }  // namespace syncnorm::wire

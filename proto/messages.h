@@ -18,11 +18,15 @@ void To(const Result& from, v1::Result* to);
 void To(const Failure& from, v1::Failure* to);
 void To(const Draining& from, v1::Draining* to);
 void To(const Leave& from, v1::Leave* to);
+void To(const Restored& from, v1::Restored* to);
+void To(const EpochChanged& from, v1::EpochChanged* to);
+void To(const Handover& from, v1::Handover* to);
 
 absl::Status From(const v1::Join& from, Join* to);
 absl::Status From(const v1::Joined& from, Joined* to);
 absl::Status From(const v1::Contribution& from, Contribution* to);
 absl::Status From(const v1::Result& from, Result* to);
 absl::Status From(const v1::Failure& from, Failure* to);
+absl::Status From(const v1::EpochChanged& from, EpochChanged* to);
 
 }  // namespace syncnorm::wire

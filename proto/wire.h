@@ -7,6 +7,7 @@
 
 #include <syncnorm/failure.h>
 #include <syncnorm/moments.h>
+#include <syncnorm/policy.h>
 #include <syncnorm/round_key.h>
 #include <syncnorm/tensor.h>
 
@@ -20,7 +21,7 @@
 namespace syncnorm::wire {
 
 constexpr uint32_t kProtocolMajor = 1;
-constexpr uint32_t kProtocolMinor = 0;
+constexpr uint32_t kProtocolMinor = 1;
 
 // Bounds that the wire itself has; a coordinator may be stricter.
 constexpr size_t kMaxGroupNameBytes = 128;
@@ -28,6 +29,18 @@ constexpr size_t kMaxHostNameBytes = 255;
 constexpr size_t kMaxJobBytes = 255;
 constexpr size_t kIncarnationBytes = 16;
 constexpr uint32_t kMaxWorldSize = 4096;
+
+// How far a member is whose stream broke.
+struct Resume {
+  uint64_t run_id = 0;
+  uint64_t coordinator_id = 0;
+  uint64_t epoch = 0;
+  uint64_t answered = 0;
+  uint32_t kept = 0;
+  std::vector<uint32_t> members;
+  bool finished = false;
+  uint64_t first_round = 1;
+};
 
 struct Join {
   uint32_t protocol_major = kProtocolMajor;
@@ -41,6 +54,9 @@ struct Join {
   std::string job;
   absl::Duration round_timeout = absl::ZeroDuration();  // zero: the coordinator's default
   absl::Duration join_timeout = absl::ZeroDuration();
+  OnLoss on_loss = OnLoss::kFail;
+  NonFinite non_finite = NonFinite::kFail;
+  std::optional<Resume> resume;
 };
 
 struct Limits {
@@ -59,18 +75,45 @@ struct Joined {
   Limits limits;
   absl::Duration round_timeout = absl::ZeroDuration();
   uint64_t coordinator_id = 0;
+  uint64_t run_id = 0;
+  uint64_t first_round = 0;
+  std::vector<uint32_t> members;
 };
 
 struct Contribution {
   RoundKey key;
   std::optional<DType> dtype;  // of the tensor; none for a plain reduction
   Moments moments;
+  uint64_t answered = 0;
+  bool boundary = false;
 };
 
 struct Result {
   RoundKey key;
   Moments moments;
+  uint64_t settled = 0;
 };
+
+struct Restored {
+  std::string answer;  // bytes of a CoordinatorMessage
+};
+
+struct EpochChanged {
+  uint64_t epoch = 0;
+  uint64_t first_round = 0;
+  std::vector<uint32_t> members;
+  std::vector<std::string> hosts;
+  std::string text;
+  std::vector<uint32_t> admitted;
+  uint32_t provider = 0;
+};
+
+struct Handover {
+  std::string chunk;
+  bool last = false;
+};
+
+struct Finish {};
 
 struct Draining {
   std::string text;
@@ -83,20 +126,24 @@ struct Leave {
 // One message of a worker.  A struct rather than a variant, so that decoding
 // into the same object again reuses its memory.
 struct WorkerMessage {
-  enum class Kind : uint8_t { kJoin, kContribution, kLeave };
+  enum class Kind : uint8_t { kJoin, kContribution, kLeave, kRestored, kFinish, kHandover };
   Kind kind = Kind::kLeave;
   Join join;
   Contribution contribution;
   Leave leave;
+  Restored restored;
+  Handover handover;
 };
 
 struct CoordinatorMessage {
-  enum class Kind : uint8_t { kJoined, kResult, kFailure, kDraining };
+  enum class Kind : uint8_t { kJoined, kResult, kFailure, kDraining, kEpochChanged, kHandover };
   Kind kind = Kind::kDraining;
   Joined joined;
   Result result;
   Failure failure;
   Draining draining;
+  EpochChanged epoch_changed;
+  Handover handover;
 };
 
 }  // namespace syncnorm::wire

@@ -25,6 +25,16 @@ FoldOrder::FoldOrder(absl::Span<const std::string> hosts) {
 }
 
 void Aggregator::Add(uint32_t rank, Moments* moments) {
+  SYNCNORM_CHECK(!moments->values.empty());
+  Place(rank, moments);
+}
+
+void Aggregator::Skip(uint32_t rank) {
+  Moments none;
+  Place(rank, &none);
+}
+
+void Aggregator::Place(uint32_t rank, Moments* moments) {
   const FoldOrder::Place place = order_->place(rank);
   Host& host = hosts_[place.host];
   SYNCNORM_CHECK(place.index >= host.folded);
@@ -47,7 +57,9 @@ void Aggregator::Add(uint32_t rank, Moments* moments) {
 }
 
 void Aggregator::FoldMember(Moments* moments, Host* host) {
-  if (host->folded++ == 0) {
+  ++host->folded;
+  if (moments->values.empty()) return;
+  if (host->partial.values.empty()) {
     bytes_ += BytesOf(*moments);
     host->partial = std::move(*moments);
     return;
@@ -58,8 +70,9 @@ void Aggregator::FoldMember(Moments* moments, Host* host) {
 void Aggregator::FoldHosts() {
   while (folded_hosts_ < hosts_.size() &&
          hosts_[folded_hosts_].folded == order_->members_of(folded_hosts_)) {
-    Moments& partial = hosts_[folded_hosts_].partial;
-    if (folded_hosts_++ == 0) {
+    Moments& partial = hosts_[folded_hosts_++].partial;
+    if (partial.values.empty()) continue;
+    if (total_.values.empty()) {
       total_ = std::move(partial);
       continue;
     }

@@ -16,6 +16,9 @@
 // partial unrounded gives the same bytes as its members would have given
 // directly: step 2 sees the same partials in the same order.
 //
+// A rank that takes no part is skipped: the others are folded as if the group were
+// made of them alone.
+//
 // Memory.  Whatever can be folded is folded at once: a contribution is kept only
 // while an earlier one of its host is missing, a partial only while one of an
 // earlier host is.  Arrival in order holds one partial a host.
@@ -65,9 +68,11 @@ class Aggregator {
   // their counts sum to less than 2^64 (a bug otherwise: CHECK).  Takes the values out of `moments`
   // where they cannot be folded at once.
   void Add(uint32_t rank, Moments* moments);
+  // The rank, which was not added, takes no part.
+  void Skip(uint32_t rank);
 
   bool complete() const { return folded_hosts_ == order_->hosts(); }
-  // The fold, unrounded.  Once, when complete.
+  // The fold, unrounded; without values if all ranks were skipped.  Once, when complete.
   Moments Take();
   // Frees everything; nothing but bytes() may be called after.
   void Clear();
@@ -77,10 +82,12 @@ class Aggregator {
  private:
   struct Host {
     uint32_t folded = 0;  // members in `partial`, a prefix in rank order
-    Moments partial;
-    std::vector<std::optional<Moments>> waiting;  // by index; empty until a member came early
+    Moments partial;      // without values: of none
+    // By index; empty until a member came early.  Moments without values: it is skipped.
+    std::vector<std::optional<Moments>> waiting;
   };
 
+  void Place(uint32_t rank, Moments* moments);
   void FoldMember(Moments* moments, Host* host);
   void FoldHosts();
 

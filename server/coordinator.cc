@@ -36,11 +36,16 @@ void Add(const Rounds::Counters& more, Rounds::Counters* sum) {
   sum->repeats += more.repeats;
   sum->completed += more.completed;
   sum->failed += more.failed;
+  sum->not_finite += more.not_finite;
 }
 
 }  // namespace
 
-Coordinator::Coordinator(Settings settings) : settings_(std::move(settings)) {}
+Coordinator::Coordinator(Settings settings) : settings_(std::move(settings)) {
+  shared_.limits = settings_.limits;
+  shared_.timeouts = settings_.timeouts;
+  shared_.coordinator_id = settings_.coordinator_id;
+}
 
 void Coordinator::OnOpen(absl::Time now, StreamId stream, Output* output) {
   const auto [it, added] =
@@ -98,17 +103,42 @@ Group* Coordinator::Find(const std::string& name) const {
 
 Group* Coordinator::Make(absl::Time now, const wire::Join& join) {
   const uint64_t id = ++made_;
-  auto group =
-      std::make_unique<Group>(id, join, now, settings_.limits, settings_.timeouts, &codec_);
+  auto group = std::make_unique<Group>(id, join, now, &shared_);
   latest_[join.group] = group.get();
   return groups_.emplace(id, std::move(group)).first->second.get();
+}
+
+std::optional<Failure> Coordinator::Over(const wire::Join& join) const {
+  const uint64_t run = join.resume->run_id;
+  const Group* current = Find(join.group);
+  if (current != nullptr && current->run_id() == run) return std::nullopt;
+  const Failure* why = nullptr;
+  if (const auto it = ended_.find(run); it != ended_.end()) why = &it->second;
+  for (const auto& [id, group] : groups_) {
+    if (group->run_id() == run && group->closed().has_value()) why = &*group->closed();
+  }
+  const bool known = why != nullptr || join.resume->coordinator_id == settings_.coordinator_id;
+  if (!known && current == nullptr) return std::nullopt;
+  // What ended the run for the others is what ends it for a member that was away; the member at
+  // fault is fenced.
+  const bool at_fault = why == nullptr || std::find(why->ranks.begin(), why->ranks.end(),
+                                                    join.rank) != why->ranks.end();
+  if (!at_fault && why->group == join.group) return *why;
+  std::string text = absl::StrCat("group \"", join.group, "\": fenced: ",
+                                  Worker(join.rank, join.host, join.pid), " resumes epoch ",
+                                  join.resume->epoch, ", which is over");
+  if (why != nullptr) absl::StrAppend(&text, " (", why->text, ")");
+  if (current != nullptr && current->members().epoch() != 0) {
+    absl::StrAppend(&text, ", current is ", current->members().epoch());
+  }
+  return Alone(absl::StatusCode::kFailedPrecondition, join, text + "; join again");
 }
 
 void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join, Output* output) {
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
   if (it->second.group != nullptr) {
-    Expel(stream, "sent a second Join", output);
+    Expel(now, stream, "sent a second Join", output);
     return;
   }
   if (const absl::Status status = Check(join); !status.ok()) {
@@ -119,31 +149,27 @@ void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join
            output);
     return;
   }
+  if (join.resume.has_value()) {
+    if (const std::optional<Failure> over = Over(join)) {
+      Refuse(stream, *over, output);
+      return;
+    }
+  }
   Group* group = Find(join.group);
   if (group == nullptr) group = Make(now, join);
   const size_t first = output->replies.size();
-  const Membership::Joining joining = group->Join(now, stream, join);
-  switch (joining.kind) {
-    case Membership::Joining::Kind::kRefused:
-      Refuse(stream, joining.failure, output);
-      return;
-    case Membership::Joining::Kind::kEnded:
-      group->EndJoining(joining.failure, output);  // says so in the log, once for all
-      TurnAway(stream, joining.failure, output);
-      break;
-    case Membership::Joining::Kind::kSeated:
-      it->second.group = group;
-      it->second.rank = join.rank;
-      if (joining.replaced != 0) {
-        Refuse(joining.replaced,
-               Alone(absl::StatusCode::kFailedPrecondition, join,
-                     "the same process has joined again, on another stream"),
-               output);
-      }
-      if (group->full()) group->Start(++epochs_, NewJoined(), output);
-      break;
+  Group::Welcome welcome = group->Join(now, stream, join, output);
+  if (welcome == Group::Welcome::kMakeNew) {
+    Settle(now, group, first, output);
+    group = Make(now, join);
+    welcome = group->Join(now, stream, join, output);
   }
-  Settle(group, first, output);
+  // What the group answered may have closed the stream.
+  if (welcome == Group::Welcome::kIn) {
+    it->second.group = group;
+    it->second.rank = join.rank;
+  }
+  Settle(now, group, first, output);
 }
 
 void Coordinator::OnContribution(absl::Time now, StreamId stream, wire::Contribution* contribution,
@@ -151,16 +177,68 @@ void Coordinator::OnContribution(absl::Time now, StreamId stream, wire::Contribu
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
   Group* group = it->second.group;
-  if (group == nullptr || group->state() == Group::State::kForming) {
-    Expel(stream, "sent a Contribution before it was Joined", output);
+  if (group == nullptr || !group->IsJoined(stream, it->second.rank)) {
+    Expel(now, stream, "sent a Contribution before it was Joined", output);
     return;
   }
   const size_t first = output->replies.size();
   group->Contribute(now, it->second.rank, contribution, output);
-  Settle(group, first, output);
+  Settle(now, group, first, output);
 }
 
-void Coordinator::OnLeave(absl::Time, StreamId stream, const wire::Leave& leave, Output* output) {
+void Coordinator::OnRestored(absl::Time now, StreamId stream, const wire::Restored& restored,
+                             Output* output) {
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) return;
+  Group* group = it->second.group;
+  const size_t first = output->replies.size();
+  const absl::Status status =
+      group != nullptr && group->members().member(it->second.rank).stream == stream
+          ? group->Restore(it->second.rank, restored.answer, output)
+          : absl::InvalidArgumentError("it is no member");
+  if (!status.ok()) {
+    Expel(now, stream, absl::StrCat("sent a Restored: ", status.message()), output);
+    return;
+  }
+  Settle(now, group, first, output);
+}
+
+void Coordinator::OnFinish(absl::Time now, StreamId stream, Output* output) {
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) return;
+  Group* group = it->second.group;
+  if (group == nullptr || !group->IsJoined(stream, it->second.rank)) {
+    Expel(now, stream, "sent a Finish before it was Joined", output);
+    return;
+  }
+  const size_t first = output->replies.size();
+  if (const absl::Status status = group->Finish(now, it->second.rank, output); !status.ok()) {
+    Expel(now, stream, absl::StrCat("sent a ", status.message()), output);
+    return;
+  }
+  Settle(now, group, first, output);
+}
+
+void Coordinator::OnHandover(absl::Time now, StreamId stream, const wire::Handover& handover,
+                             Output* output) {
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) return;
+  Group* group = it->second.group;
+  if (group == nullptr || !group->IsJoined(stream, it->second.rank)) {
+    Expel(now, stream, "sent a Handover before it was Joined", output);
+    return;
+  }
+  const size_t first = output->replies.size();
+  if (const absl::Status status = group->HandOver(now, it->second.rank, handover, output);
+      !status.ok()) {
+    Expel(now, stream, absl::StrCat("sent ", status.message()), output);
+    return;
+  }
+  Settle(now, group, first, output);
+}
+
+void Coordinator::OnLeave(absl::Time now, StreamId stream, const wire::Leave& leave,
+                          Output* output) {
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
   Group* group = it->second.group;
@@ -170,16 +248,27 @@ void Coordinator::OnLeave(absl::Time, StreamId stream, const wire::Leave& leave,
     return;
   }
   const size_t first = output->replies.size();
-  group->Leave(it->second.rank, leave.reason, output);
-  Settle(group, first, output);
+  group->Leave(now, stream, it->second.rank, leave.reason, output);
+  Settle(now, group, first, output);
 }
 
-void Coordinator::OnMalformed(absl::Time, StreamId stream, absl::string_view what, Output* output) {
+void Coordinator::OnMalformed(absl::Time now, StreamId stream, absl::string_view what,
+                              Output* output) {
   if (!streams_.contains(stream)) return;
-  Expel(stream, absl::StrCat("sent a malformed message: ", what), output);
+  Expel(now, stream, absl::StrCat("sent a malformed message: ", what), output);
 }
 
-void Coordinator::OnDisconnect(absl::Time, StreamId stream, absl::string_view how, Output* output) {
+void Coordinator::OnDisconnect(absl::Time now, StreamId stream, Output* output) {
+  End(now, stream, "disconnected", /*may_return=*/true, output);
+}
+
+void Coordinator::OnCutOff(absl::Time now, StreamId stream, absl::string_view how,
+                           Output* output) {
+  End(now, stream, how, /*may_return=*/false, output);
+}
+
+void Coordinator::End(absl::Time now, StreamId stream, absl::string_view how, bool may_return,
+                      Output* output) {
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
   Group* group = it->second.group;
@@ -187,8 +276,8 @@ void Coordinator::OnDisconnect(absl::Time, StreamId stream, absl::string_view ho
   streams_.erase(it);
   if (group == nullptr) return;
   const size_t first = output->replies.size();
-  group->Lose(rank, how, output);
-  Settle(group, first, output);
+  group->Lose(now, stream, rank, how, may_return, output);
+  Settle(now, group, first, output);
 }
 
 void Coordinator::OnTick(absl::Time now, Output* output) {
@@ -214,8 +303,8 @@ void Coordinator::OnTick(absl::Time now, Output* output) {
     Group* group = (it++)->second.get();  // Settle may forget it
     const size_t first = output->replies.size();
     group->Tick(now, output);
-    if (out_of_grace) group->Shut(output);
-    Settle(group, first, output);
+    if (out_of_grace) group->Shut(now, output);
+    Settle(now, group, first, output);
   }
   if (draining_ && !out_of_grace) Schedule(drain_deadline_);
 }
@@ -225,7 +314,7 @@ void Coordinator::Drain(absl::Time now, absl::Duration grace, Output* output) {
   draining_ = true;
   drain_deadline_ = now + grace;
   const auto draining = std::make_shared<const std::string>(
-      codec_.Encode(wire::Draining{"the coordinator is going down"}));
+      shared_.codec.Encode(wire::Draining{"the coordinator is going down"}));
   std::vector<StreamId> strangers;
   for (const auto& [id, stream] : streams_) {
     if (stream.group == nullptr) strangers.push_back(id);
@@ -240,16 +329,16 @@ void Coordinator::Drain(absl::Time now, absl::Duration grace, Output* output) {
   for (auto it = groups_.begin(); it != groups_.end();) {
     Group* group = (it++)->second.get();
     const size_t first = output->replies.size();
-    group->Drain();
+    group->Drain(now, output);
     for (const StreamId stream : group->streams()) output->replies.push_back({stream, draining});
-    Settle(group, first, output);
+    Settle(now, group, first, output);
   }
   Schedule(drain_deadline_);
 }
 
 void Coordinator::TurnAway(StreamId stream, const Failure& failure, Output* output) {
   streams_.erase(stream);
-  output->replies.push_back({stream, std::make_shared<const std::string>(codec_.Encode(failure)),
+  output->replies.push_back({stream, std::make_shared<const std::string>(shared_.codec.Encode(failure)),
                              /*answer=*/true, /*close=*/true});
 }
 
@@ -258,7 +347,7 @@ void Coordinator::Refuse(StreamId stream, const Failure& failure, Output* output
   output->notes.push_back({Note::Severity::kWarning, Note::Source::kStranger, failure.text});
 }
 
-void Coordinator::Expel(StreamId stream, absl::string_view what, Output* output) {
+void Coordinator::Expel(absl::Time now, StreamId stream, absl::string_view what, Output* output) {
   const auto it = streams_.find(stream);
   Group* group = it->second.group;
   const uint32_t rank = it->second.rank;
@@ -275,12 +364,12 @@ void Coordinator::Expel(StreamId stream, absl::string_view what, Output* output)
          members.Fail(absl::StatusCode::kInvalidArgument, RoundKey{.epoch = members.epoch()},
                       {rank}, absl::StrCat(members.Name(), ": ", members.Who(rank), " ", what)),
          output);
-  group->Lose(rank, what, output);
-  Settle(group, first, output);
+  group->Lose(now, stream, rank, what, /*may_return=*/false, output);
+  Settle(now, group, first, output);
 }
 
-void Coordinator::Settle(Group* group, size_t first, Output* output) {
-  if (draining_ && group->AtRest()) group->Shut(output);
+void Coordinator::Settle(absl::Time now, Group* group, size_t first, Output* output) {
+  if (draining_ && group->AtRest()) group->Shut(now, output);
   for (size_t i = first; i < output->replies.size(); ++i) {
     if (output->replies[i].close) streams_.erase(output->replies[i].stream);
   }
@@ -289,29 +378,31 @@ void Coordinator::Settle(Group* group, size_t first, Output* output) {
     return;
   }
   if (group->rounds() != nullptr) Add(group->rounds()->counters(), &past_);
+  Bury(*group);
   const auto latest = latest_.find(group->members().group());
   if (latest != latest_.end() && latest->second == group) latest_.erase(latest);
   groups_.erase(group->id());
 }
 
-wire::Joined Coordinator::NewJoined() const {
-  wire::Joined joined;
-  joined.limits.max_values = settings_.limits.values;
-  joined.limits.max_layer_name_bytes = settings_.limits.layer_name_bytes;
-  joined.limits.kept_results = settings_.limits.kept_rounds;
-  joined.limits.max_message_bytes = MaxMessageBytes(settings_.limits);
-  joined.coordinator_id = settings_.coordinator_id;
-  return joined;
+void Coordinator::Bury(const Group& group) {
+  if (!group.closed().has_value() || !ended_.emplace(group.run_id(), *group.closed()).second) {
+    return;
+  }
+  ended_order_.push_back(group.run_id());
+  if (ended_order_.size() <= settings_.limits.groups) return;
+  ended_.erase(ended_order_.front());
+  ended_order_.pop_front();
 }
 
 Snapshot Coordinator::snapshot() const {
   Snapshot snapshot;
   snapshot.streams = streams_.size();
   snapshot.groups = groups_.size();
-  snapshot.epochs = epochs_;
+  snapshot.epochs = shared_.epochs;
   snapshot.rounds = past_;
   for (const auto& [id, group] : groups_) {
     snapshot.members += group->members().here();
+    snapshot.away += group->members().away();
     if (const Rounds* rounds = group->rounds()) {
       snapshot.open_rounds += rounds->open();
       snapshot.open_bytes += rounds->open_bytes();

@@ -7,10 +7,16 @@
 //                 |          |            |                  |
 //                 +----------+------------+------------------+--> OnDisconnect, at any time
 //
+//   a worker whose stream broke:   OnOpen -> OnJoin (resume) -> OnRestored ... -> as above
+//
 // Callers may rely on:
-//   * Every OnJoin and every OnContribution is answered, then or later, by one
+//   * Every OnJoin, OnRestored and OnContribution is answered, then or later, by one
 //     reply with `answer` set (a contribution that repeats one still
-//     unanswered shares its answer), or the stream is closed.
+//     unanswered shares its answer), or the stream is closed.  The shell reads a stream's next
+//     message after that.
+//   * A worker that resumes a run which this coordinator does not know, as it was started
+//     again since, finds it again, when all of its members have resumed.  A run that
+//     this coordinator has seen end stays over.
 //   * A stream is forgotten with the reply that closes it: what comes on it
 //     afterwards is ignored.
 //   * A reply's bytes are shared: one encoding per result.
@@ -25,8 +31,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
@@ -54,11 +62,12 @@ struct Snapshot {
   uint64_t streams = 0;
   uint64_t groups = 0;
   uint64_t members = 0;
+  uint64_t away = 0;  // members whose stream broke, and who may come back
   uint64_t open_rounds = 0;
   uint64_t open_bytes = 0;
   uint64_t kept_rounds = 0;
   uint64_t kept_bytes = 0;
-  uint64_t epochs = 0;      // started
+  uint64_t epochs = 0;      // the last that was issued
   Rounds::Counters rounds;  // of all groups, past ones too
 };
 
@@ -74,12 +83,16 @@ class Coordinator {
   // May take the values out of `contribution`.
   void OnContribution(absl::Time now, StreamId stream, wire::Contribution* contribution,
                       Output* output);
+  void OnRestored(absl::Time now, StreamId stream, const wire::Restored& restored, Output* output);
+  void OnFinish(absl::Time now, StreamId stream, Output* output);
+  void OnHandover(absl::Time now, StreamId stream, const wire::Handover& handover, Output* output);
   void OnLeave(absl::Time now, StreamId stream, const wire::Leave& leave, Output* output);
   // The stream sent what is not a message; `what` says why not.  It is told, and closed.
   void OnMalformed(absl::Time now, StreamId stream, absl::string_view what, Output* output);
-  // The stream is over without a Leave; `how` completes "rank 2 (host h, pid 1) ...",
-  // e.g. "disconnected".
-  void OnDisconnect(absl::Time now, StreamId stream, absl::string_view how, Output* output);
+  // The stream is over without a Leave; its worker may come back on another one.
+  void OnDisconnect(absl::Time now, StreamId stream, Output* output);
+  // The shell ends the stream; `how` completes "rank 2 (host h, pid 1) ...", e.g. "does not read".
+  void OnCutOff(absl::Time now, StreamId stream, absl::string_view how, Output* output);
 
   // Fails what has waited too long.  Called at NextDeadline() or later; may be called at any time.
   void OnTick(absl::Time now, Output* output);
@@ -107,25 +120,30 @@ class Coordinator {
   // The group that a worker of that name joins; null if there is none.
   Group* Find(const std::string& name) const;
   Group* Make(absl::Time now, const wire::Join& join);
+  // Why the run that the worker wants to resume is over; none if it may be resumed.
+  std::optional<Failure> Over(const wire::Join& join) const;
   // Tells the stream why and closes it.
   void TurnAway(StreamId stream, const Failure& failure, Output* output);
   // The same, and notes it.
   void Refuse(StreamId stream, const Failure& failure, Output* output);
   // The stream breaks the protocol: the same, and its group, if it has one, loses the member.
-  void Expel(StreamId stream, absl::string_view what, Output* output);
+  void Expel(absl::Time now, StreamId stream, absl::string_view what, Output* output);
+  void End(absl::Time now, StreamId stream, absl::string_view how, bool may_return, Output* output);
   // After an event of the group, whose replies begin at `first`: forgets the streams that they
   // close, and the group when it is over; takes its deadline into account.
-  void Settle(Group* group, size_t first, Output* output);
+  void Settle(absl::Time now, Group* group, size_t first, Output* output);
+  // The group has ended: remembers why, for members that come back too late.
+  void Bury(const Group& group);
   void Schedule(absl::Time deadline) { next_deadline_ = std::min(next_deadline_, deadline); }
-  wire::Joined NewJoined() const;
 
   const Settings settings_;
-  wire::Codec codec_;
+  Group::Shared shared_;
   absl::flat_hash_map<StreamId, Stream> streams_;
   std::map<uint64_t, std::unique_ptr<Group>> groups_;  // that have streams, in order of making
   absl::flat_hash_map<std::string, Group*> latest_;    // of each name
   uint64_t made_ = 0;
-  uint64_t epochs_ = 0;
+  absl::flat_hash_map<uint64_t, Failure> ended_;  // runs; at most Limits.groups
+  std::deque<uint64_t> ended_order_;              // the oldest first
   Rounds::Counters past_;  // of groups that are no more
   bool draining_ = false;
   absl::Time drain_deadline_ = absl::InfiniteFuture();

@@ -27,14 +27,15 @@ Fingerprint::Fingerprint(const wire::Contribution& contribution)
       precision(contribution.moments.precision),
       dtype(contribution.dtype),
       rows(contribution.moments.rows),
-      channels(contribution.moments.channels) {}
+      channels(contribution.moments.channels),
+      boundary(contribution.boundary) {}
 
 bool Fingerprint::Matches(const wire::Contribution& contribution) const {
   const Moments& moments = contribution.moments;
   return step == contribution.key.step && direction == contribution.key.direction &&
          channels == moments.channels && rows == moments.rows && kind == moments.kind &&
          precision == moments.precision && dtype == contribution.dtype &&
-         layer == contribution.key.layer;
+         boundary == contribution.boundary && layer == contribution.key.layer;
 }
 
 bool Fingerprint::SamePlace(const Fingerprint& other) const {
@@ -54,6 +55,9 @@ std::string Shape(const Fingerprint& one, const Fingerprint& other) {
     fields.push_back(absl::StrCat("precision=", NameOf(one.precision)));
   }
   if (one.dtype != other.dtype) fields.push_back(absl::StrCat("dtype=", NameOf(one.dtype)));
+  if (one.boundary != other.boundary) {
+    fields.push_back(one.boundary ? "a boundary" : "no boundary");
+  }
   return absl::StrJoin(fields, " ");
 }
 

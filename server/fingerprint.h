@@ -21,6 +21,7 @@ struct Fingerprint {
   std::optional<DType> dtype;
   int64_t rows = 0;
   int64_t channels = 0;
+  bool boundary = false;
 
   explicit Fingerprint(const wire::Contribution& contribution);
   // Without building a second fingerprint: once per contribution.

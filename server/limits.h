@@ -44,7 +44,12 @@ struct Limits {
   // 8 bytes: 1,000 layers x 2 x 2,048 channels x 7 of 8 members x 8 = 229 MB fit.
   uint64_t open_bytes = 256u << 20;
 
-  // Messages and bytes that wait for one stream whose worker does not read.  The bytes of a result
+  // Bytes of the state that is handed over to late workers, per group: the norms' statistics (4 x 8
+  // bytes for each of 1,000 layers x 2,048 channels are 64 MiB) and what the trainer adds.
+  uint64_t handover_bytes = 128u << 20;
+
+  // Messages and bytes that wait for one stream whose worker does not read; a state that is handed
+  // over may wait beyond them.  The bytes of a result
   // are shared by all members.  A worker that was stopped for a while has at most its own rounds in
   // flight here: 1,024 of them, as above.
   uint32_t queued_messages = 1024;
@@ -65,6 +70,16 @@ struct Timeouts {
   // From a stream's opening to its Join, which the worker sends at once: only an idle or hostile
   // peer takes longer.
   absl::Duration hello = absl::Seconds(5);
+  // From the end of a member's connection to its loss, for it to come back.  A worker notices within
+  // 20 ms (client/connection.cc) and needs two round trips; the others are to know within 200 ms
+  // that it is gone.
+  absl::Duration reconnect = absl::Milliseconds(150);
+  // After a restart of the coordinator, from the first member that resumes to the last: workers try
+  // every 250 ms, so that this is for those that are slow to notice (15 s where packets vanish).
+  absl::Duration resume = absl::Seconds(30);
+  // A worker that claims a living member's rank takes its place, and the epoch ends; otherwise the
+  // newcomer is refused.
+  bool replace_duplicates = false;
 };
 
 // Bytes of the largest legal message: all values in f64, the names, and 2 KiB for the fields around

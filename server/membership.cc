@@ -16,6 +16,12 @@ absl::Duration Or(absl::Duration told, absl::Duration usual) {
 
 std::string Quoted(const std::string& text) { return absl::StrCat("\"", text, "\""); }
 
+// This Abseil's string_view is not the standard one.
+template <typename Policy>
+std::string NameOf(Policy policy) {
+  return std::string(Name(policy));
+}
+
 std::string Newcomer(const wire::Join& join) { return Worker(join.rank, join.host, join.pid); }
 
 }  // namespace
@@ -23,13 +29,40 @@ std::string Newcomer(const wire::Join& join) { return Worker(join.rank, join.hos
 Membership::Membership(const wire::Join& first, absl::Time now, const Timeouts& defaults)
     : group_(first.group),
       founder_(Newcomer(first)),
+      on_loss_(first.on_loss),
+      non_finite_(first.non_finite),
       first_join_(now),
       defaults_(defaults),
+      resume_(defaults.resume),
       round_timeout_(Or(first.round_timeout, defaults.round)),
       join_timeout_(Or(first.join_timeout, defaults.join)),
-      members_(first.world_size) {}
+      members_(first.world_size) {
+  for (Member& member : members_) member.takes_part = true;
+  if (first.resume.has_value()) resumed_run_ = first.resume->run_id;
+}
 
 Membership::Joining Membership::Join(absl::Time now, StreamId stream, const wire::Join& join) {
+  if (std::optional<Joining> disagree = CheckAgreement(join)) return *std::move(disagree);
+  if (established()) return JoinEstablished(now, stream, join);
+  Joining joining;
+  if (resuming()) {
+    joining = JoinResuming(join);
+  }
+  if (joining.kind != Joining::Kind::kSeated) return joining;
+  const Member& member = members_[join.rank];
+  if (member.state == Member::State::kHere) {
+    if (join.incarnation.empty() || join.incarnation != member.incarnation) {
+      return Disagree(
+          absl::StatusCode::kAlreadyExists, join.rank,
+          absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank), " holds"));
+    }
+    joining.replaced = member.stream;
+  }
+  Seat(now, stream, join, &joining);
+  return joining;
+}
+
+std::optional<Membership::Joining> Membership::CheckAgreement(const wire::Join& join) const {
   if (join.world_size != size()) {
     return Disagree(absl::StatusCode::kAborted, join.rank,
                     absl::StrCat(Newcomer(join), " says world_size ", join.world_size, ", ",
@@ -44,53 +77,219 @@ Membership::Joining Membership::Join(absl::Time now, StreamId stream, const wire
                     absl::StrCat(Newcomer(join), " belongs to job ", Quoted(join.job), ", ",
                                  job_teller_, " to job ", Quoted(job_)));
   }
-  Member& member = members_[join.rank];
-  Joining joining;
-  if (member.state == Member::State::kHere) {
-    const bool same_process =
-        !join.incarnation.empty() && join.incarnation == member.incarnation && !established();
-    if (!same_process) {
-      return Disagree(
-          absl::StatusCode::kAlreadyExists, join.rank,
-          absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank), " holds"));
-    }
-    joining.replaced = member.stream;
-    --here_;
+  if (join.on_loss != on_loss_) {
+    return Disagree(absl::StatusCode::kAborted, join.rank,
+                    absl::StrCat(Newcomer(join), " says on_loss ", NameOf(join.on_loss), ", ",
+                                 founder_, " said ", NameOf(on_loss_), " before"));
   }
-  SYNCNORM_CHECK(!established());
+  if (join.non_finite != non_finite_) {
+    return Disagree(
+        absl::StatusCode::kAborted, join.rank,
+        absl::StrCat(Newcomer(join), " says non_finite ", NameOf(join.non_finite), ", ",
+                     founder_, " said ", NameOf(non_finite_), " before"));
+  }
+  return std::nullopt;
+}
+
+Membership::Joining Membership::JoinEstablished(absl::Time now, StreamId stream,
+                                                const wire::Join& join) {
+  const Member& member = members_[join.rank];
+  const bool holds = member.state == Member::State::kHere || member.state == Member::State::kAway;
+  const bool same_process = !join.incarnation.empty() && join.incarnation == member.incarnation;
+  Joining joining;
+  if (join.resume.has_value()) {
+    if (!holds || !same_process) {
+      return Refused(absl::StatusCode::kFailedPrecondition, join.rank,
+                     absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ",
+                                  join.resume->epoch, ", in which its rank is ",
+                                  holds ? absl::StrCat("held by ", Who(join.rank))
+                                        : "not held by it any more",
+                                  "; join again"));
+    }
+    joining.kind = Joining::Kind::kReturned;
+    if (member.state == Member::State::kHere) joining.replaced = member.stream;
+    Seat(now, stream, join, &joining);
+    return joining;
+  }
+  if (!holds) {
+    joining.kind = Joining::Kind::kVacant;
+  } else if (member.state == Member::State::kAway || same_process || defaults_.replace_duplicates) {
+    joining.kind = Joining::Kind::kReplaces;
+  } else {
+    return Disagree(absl::StatusCode::kAlreadyExists, join.rank,
+                    absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank), " holds"));
+  }
+  return joining;
+}
+
+// The seat is taken by the caller if this says kSeated.
+Membership::Joining Membership::JoinResuming(const wire::Join& join) {
+  Joining joining;
+  if (!join.resume.has_value()) {
+    const auto started = [](const Member& member) { return member.answered > 0; };
+    if (std::none_of(members_.begin(), members_.end(), started)) return joining;
+    if (on_loss_ == OnLoss::kShrink) {
+      members_[join.rank].takes_part = false;
+      joining.kind = Joining::Kind::kVacant;
+      return joining;
+    }
+    return Disagree(absl::StatusCode::kAborted, join.rank,
+                    absl::StrCat(Newcomer(join), " has started anew, so that epoch ",
+                                 resumed_epoch_, " cannot be resumed"));
+  }
+  const wire::Resume& resume = *join.resume;
+  if (resume.epoch > resumed_epoch_) Learn(resume, &joining);
+  if (!members_[join.rank].takes_part && !resume.finished) {
+    joining = Refused(absl::StatusCode::kFailedPrecondition, join.rank,
+                      absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ", resume.epoch,
+                                   ", and is no member of epoch ", resumed_epoch_,
+                                   "; join again"));
+  }
+  return joining;
+}
+
+void Membership::Learn(const wire::Resume& resume, Joining* joining) {
+  resumed_epoch_ = resume.epoch;
+  resumed_first_round_ = std::max<uint64_t>(resume.first_round, 1);
+  for (Member& member : members_) member.takes_part = false;
+  for (const uint32_t rank : resume.members) members_[rank].takes_part = true;
+  for (uint32_t rank = 0; rank < size(); ++rank) {
+    Member& member = members_[rank];
+    if (member.state != Member::State::kHere) continue;
+    if (!member.takes_part && !member.finished) {
+      joining->fenced.push_back(member.stream);
+      Gone(rank, Member::State::kLost);
+    } else if (member.takes_part && member.finished) {
+      // All have finished since, and it takes part again.
+      member.finished = false;
+      member.answered = resumed_first_round_ - 1;
+    }
+  }
+  if (joining->fenced.empty()) return;
+  joining->failure =
+      Fail(absl::StatusCode::kFailedPrecondition, RoundKey{.epoch = resumed_epoch_}, {},
+           absl::StrCat(Name(), ": fenced: no member of epoch ", resumed_epoch_, "; join again"));
+}
+
+void Membership::Seat(absl::Time now, StreamId stream, const wire::Join& join, Joining* joining) {
+  Member& member = members_[join.rank];
+  if (member.state == Member::State::kAway) --away_;
+  if (member.state != Member::State::kHere) ++here_;
   if (job_.empty() && !join.job.empty()) {
     job_ = join.job;
     job_teller_ = Newcomer(join);
   }
-  ++here_;
-  member = Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
   round_timeout_ = std::min(round_timeout_, Or(join.round_timeout, defaults_.round));
   join_timeout_ = std::min(join_timeout_, Or(join.join_timeout, defaults_.join));
+  if (joining->kind == Joining::Kind::kReturned) {
+    member.state = Member::State::kHere;
+    member.stream = stream;
+    member.heard = now;
+    member.kept = join.resume->kept;
+    return;
+  }
+  const bool takes_part = member.takes_part;
+  member = Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
+  member.takes_part = takes_part;
+  member.acknowledges = join.protocol_minor >= 1;
+  if (!join.resume.has_value()) return;
+  member.kept = join.resume->kept;
+  member.answered = join.resume->answered;
+  member.finished = join.resume->finished;
+  if (member.finished && takes_part) {
+    // As in Learn.
+    member.finished = false;
+    member.answered = resumed_first_round_ - 1;
+  }
+}
+
+Membership::Joining Membership::Refused(absl::StatusCode code, uint32_t rank,
+                                        const std::string& text) const {
+  Joining joining;
+  joining.kind = Joining::Kind::kRefused;
+  joining.failure =
+      Fail(code, RoundKey{.epoch = epoch_}, {rank}, absl::StrCat(Name(), ": ", text));
   return joining;
 }
 
 Membership::Joining Membership::Disagree(absl::StatusCode code, uint32_t rank,
                                          const std::string& text) const {
-  Joining joining;
-  joining.kind = established() ? Joining::Kind::kRefused : Joining::Kind::kEnded;
-  joining.failure = Fail(code, RoundKey{.epoch = epoch_}, {rank},
-                         absl::StrCat(Name(), ": ", text,
-                                      established() ? "; the epoch goes on without the newcomer"
-                                                    : "; the joining is over for all"));
+  Joining joining = Refused(
+      code, rank,
+      absl::StrCat(text, established() ? "; the epoch goes on without the newcomer"
+                                       : "; the joining is over for all"));
+  if (!established()) joining.kind = Joining::Kind::kEnded;
   return joining;
 }
 
+bool Membership::full() const {
+  if (here_ == 0) return false;
+  return std::all_of(members_.begin(), members_.end(), [this](const Member& member) {
+    if (member.state == Member::State::kHere) return member.kept == 0;
+    return !member.takes_part && on_loss_ != OnLoss::kFinish;
+  });
+}
+
+void Membership::GiveUpAbsent() {
+  for (Member& member : members_) {
+    if (member.state == Member::State::kHere) continue;
+    member.takes_part = false;
+  }
+}
+
 void Membership::Establish(uint64_t epoch) {
-  SYNCNORM_CHECK(full() && epoch > 0);
+  SYNCNORM_CHECK(epoch > epoch_);
   epoch_ = epoch;
 }
 
-void Membership::Gone(uint32_t rank, Member::State how) {
+void Membership::Admit(uint32_t rank, Member member) {
+  Member& seat = members_[rank];
+  SYNCNORM_CHECK(established() && member.state == Member::State::kHere);
+  SYNCNORM_CHECK(seat.state != Member::State::kHere && seat.state != Member::State::kAway);
+  ++here_;
+  seat = std::move(member);
+  seat.takes_part = true;
+}
+
+void Membership::Gone(uint32_t rank, Member::State how, absl::Time now) {
   Member& member = members_[rank];
-  SYNCNORM_CHECK(member.state == Member::State::kHere);
+  SYNCNORM_CHECK(member.state == Member::State::kHere || member.state == Member::State::kAway);
+  if (member.state == Member::State::kHere) --here_;
+  if (member.state == Member::State::kAway) --away_;
   member.state = established() ? how : Member::State::kAbsent;
+  if (member.state == Member::State::kAway) {
+    ++away_;
+    member.away = now;
+  }
   member.stream = 0;
-  --here_;
+}
+
+bool Membership::Brought(uint32_t rank) {
+  Member& member = members_[rank];
+  if (member.kept == 0) return false;
+  --member.kept;
+  return true;
+}
+
+std::vector<bool> Membership::taking_part() const {
+  std::vector<bool> taking_part(members_.size());
+  for (uint32_t rank = 0; rank < size(); ++rank) taking_part[rank] = members_[rank].takes_part;
+  return taking_part;
+}
+
+std::vector<uint32_t> Membership::participants() const {
+  std::vector<uint32_t> ranks;
+  for (uint32_t rank = 0; rank < size(); ++rank) {
+    if (members_[rank].takes_part) ranks.push_back(rank);
+  }
+  return ranks;
+}
+
+std::vector<uint64_t> Membership::answered() const {
+  std::vector<uint64_t> answered;
+  answered.reserve(members_.size());
+  for (const Member& member : members_) answered.push_back(member.answered);
+  return answered;
 }
 
 std::vector<std::string> Membership::hosts() const {
@@ -114,7 +313,9 @@ std::string Membership::Who(uint32_t rank) const {
 
 std::string Membership::Name() const {
   std::string name = absl::StrCat("group ", Quoted(group_));
-  if (established()) absl::StrAppend(&name, " epoch ", epoch_);
+  if (const uint64_t epoch = std::max(epoch_, resumed_epoch_); epoch != 0) {
+    absl::StrAppend(&name, " epoch ", epoch);
+  }
   return name;
 }
 
@@ -134,10 +335,20 @@ Failure Membership::Fail(absl::StatusCode code, RoundKey key, std::vector<uint32
 }
 
 Failure Membership::JoinDeadline() const {
-  const std::vector<uint32_t> missing = In(Member::State::kAbsent);
-  const std::vector<uint32_t> present = In(Member::State::kHere);
-  std::string text = absl::StrCat(Name(), ": ", Ranks(missing), " of world_size ", size(),
-                                  " did not join within ", InSeconds(join_timeout_));
+  std::vector<uint32_t> missing, present;
+  for (uint32_t rank = 0; rank < size(); ++rank) {
+    if (members_[rank].state == Member::State::kHere) {
+      present.push_back(rank);
+    } else if (members_[rank].takes_part) {
+      missing.push_back(rank);
+    }
+  }
+  std::string text =
+      resuming() ? absl::StrCat(Name(), ": ", missing.empty() ? "members" : Ranks(missing),
+                                " did not resume within ", InSeconds(resume_),
+                                ", after the coordinator was started again")
+                 : absl::StrCat(Name(), ": ", Ranks(missing), " of world_size ", size(),
+                                " did not join within ", InSeconds(join_timeout_));
   if (!present.empty()) absl::StrAppend(&text, "; present: ", Ranks(present));
   return Fail(absl::StatusCode::kDeadlineExceeded, RoundKey(), missing, std::move(text));
 }

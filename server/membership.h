@@ -1,9 +1,18 @@
-// Membership: who the members of one group are, for one epoch.
+// Membership: who the members of one group are, from its forming to its end.
 //
-//   kForming ---- every rank is seated ----> kEstablished
+//   kForming ---- every rank is seated ----> kEstablished (epoch 7, 8, ...)
 //      |                                        |
-//      +--- they disagree, the deadline         +--- a member leaves or is lost: Gone()
+//      +--- they disagree, the deadline         +--- a member leaves, is away, is lost: Gone()
 //           passes, or all are gone                  (what follows is Group's to decide)
+//
+// One member's seat:
+//
+//   kAbsent --> kHere <--> kAway --> kLost        kAway: its stream broke; it may come back
+//                 |
+//                 +--> kLeft
+//
+// A group forms anew, of all ranks; or it resumes, of the members of a run that an
+// earlier life of the coordinator had: then each brings its place along.
 //
 // Callers may rely on:
 //   * Two workers never hold one rank.  While the group forms, a second one ends
@@ -11,12 +20,15 @@
 //     established, the newcomer is refused and the epoch goes on.
 //   * The same process (same incarnation) that joins again while the group
 //     forms takes its own seat, and its old stream is given back to be closed.
+//   * A member that resumes must be the same process, and not have been lost: what was superseded
+//     never comes back (fencing).
 //   * Texts name both sides, both values, hosts and pids.
 //
 // Thread-safety: thread-compatible.
 #pragma once
 
 #include <syncnorm/failure.h>
+#include <syncnorm/policy.h>
 
 #include <cstdint>
 #include <optional>
@@ -32,58 +44,97 @@
 namespace syncnorm::server {
 
 struct Member {
-  enum class State : uint8_t { kAbsent, kHere, kLeft, kLost };
+  enum class State : uint8_t { kAbsent, kHere, kAway, kLeft, kLost };
   State state = State::kAbsent;
   StreamId stream = 0;  // valid while kHere
   std::string host;
   uint32_t pid = 0;
   std::string incarnation;
   absl::Time heard = absl::InfinitePast();  // its last message
+  absl::Time away = absl::InfinitePast();   // since when, if kAway
+  bool takes_part = false;                  // rounds that open wait for it
+  bool finished = false;                    // it has said Finish, and waits for the others
+  bool acknowledges = false;                // tells up to where it has its answers (1.1)
+  // Of a member that resumes.
+  uint64_t answered = 0;
+  uint32_t kept = 0;  // answers that it still has to bring
 };
 
 class Membership {
  public:
   struct Joining {
     enum class Kind : uint8_t {
-      kSeated,   // maybe in the place of the stream `replaced`
-      kRefused,  // the newcomer gets `failure`; nothing else changed
-      kEnded,    // every stream, the newcomer's too, gets `failure`: the group is over
+      kSeated,    // maybe in the place of the stream `replaced`
+      kReturned,  // established: a member is back, maybe in the place of `replaced`
+      kRefused,   // the newcomer gets `failure`; nothing else changed
+      kEnded,     // every stream, the newcomer's too, gets `failure`: the group is over
+      kReplaces,  // established: the newcomer has the rank of a member that cannot come back;
+                  // nothing changed yet
+      kVacant,    // established, or resuming: the rank has nobody, and does not take part
     };
     Kind kind = Kind::kSeated;
     StreamId replaced = 0;
+    // Members that a later epoch than theirs does not have: their streams get `failure`.
+    std::vector<StreamId> fenced;
     Failure failure;
   };
 
-  // Of the group that `first` names, with its world size.  Nobody is seated yet.
+  // Of the group that `first` names, with its world size and policies; resuming if `first` is.
+  // Nobody is seated yet.
   Membership(const wire::Join& first, absl::Time now, const Timeouts& defaults);
 
-  // kInvalidArgument  rank outside of the world size;
-  // kAborted          another world size;
-  // kAlreadyExists    another job, or another living worker has the rank.
+  // One that resumes must resume this run.
+  // kInvalidArgument     rank outside of the world size;
+  // kAborted             another world size or policy;
+  // kAlreadyExists       another job, or another living worker has the rank;
+  // kFailedPrecondition  resumes what is over (fenced).
   Joining Join(absl::Time now, StreamId stream, const wire::Join& join);
 
-  // Every rank is seated: starts the epoch.
+  // Forming: every rank that is expected is seated, and has brought its answers.
+  bool full() const;
+  // Resuming: goes on without the ranks that are not seated.
+  void GiveUpAbsent();
+  // Starts the epoch, or the next one.
   void Establish(uint64_t epoch);
-  // The member's stream is over: its seat is free while the group forms, and spent after.
-  void Gone(uint32_t rank, Member::State how);
+  // A late worker takes the seat of a rank that has nobody, and takes part.
+  void Admit(uint32_t rank, Member member);
+  // The member's stream is over: its seat is free while the group forms; after, it is away, or
+  // spent.
+  void Gone(uint32_t rank, Member::State how, absl::Time now = absl::InfinitePast());
+  void SetTakesPart(uint32_t rank, bool takes_part) { members_[rank].takes_part = takes_part; }
+  void SetFinished(uint32_t rank, bool finished) { members_[rank].finished = finished; }
   void Heard(uint32_t rank, absl::Time now) { members_[rank].heard = now; }
+  // A member that resumes has brought one of its answers; whether it was expected to.
+  bool Brought(uint32_t rank);
 
   const std::string& group() const { return group_; }
+  OnLoss on_loss() const { return on_loss_; }
+  NonFinite non_finite() const { return non_finite_; }
+  // Of the earlier life of the coordinator; 0 if it forms anew.
+  uint64_t resumed_run() const { return resumed_run_; }
+  uint64_t resumed_epoch() const { return resumed_epoch_; }
+  bool resuming() const { return resumed_run_ != 0 && !established(); }
   uint64_t epoch() const { return epoch_; }  // 0 while forming
   bool established() const { return epoch_ != 0; }
-  bool full() const { return here_ == size(); }
   uint32_t size() const { return static_cast<uint32_t>(members_.size()); }
   uint32_t here() const { return here_; }
+  uint32_t away() const { return away_; }
   const Member& member(uint32_t rank) const { return members_[rank]; }
+  bool takes_part(uint32_t rank) const { return members_[rank].takes_part; }
+  // By rank.
+  std::vector<bool> taking_part() const;
+  std::vector<uint32_t> participants() const;  // ranks, increasing
+  std::vector<uint64_t> answered() const;      // of members that resume, by rank
   std::vector<std::string> hosts() const;
   absl::Duration round_timeout() const { return round_timeout_; }
-  absl::Time join_deadline() const { return first_join_ + join_timeout_; }
+  absl::Duration join_timeout() const { return join_timeout_; }
+  absl::Time join_deadline() const { return first_join_ + (resuming() ? resume_ : join_timeout_); }
 
   // Ranks in that state, increasing.
   std::vector<uint32_t> In(Member::State state) const;
   // "rank 3 (host h3, pid 77)".
   std::string Who(uint32_t rank) const;
-  // `group "world" epoch 3`, without the epoch while forming.
+  // `group "world" epoch 3`, without the epoch while it forms anew.
   std::string Name() const;
   // A failure of this group with the hosts of `ranks` filled in.
   Failure Fail(absl::StatusCode code, RoundKey key, std::vector<uint32_t> ranks,
@@ -93,17 +144,32 @@ class Membership {
 
  private:
   Joining Disagree(absl::StatusCode code, uint32_t rank, const std::string& text) const;
+  Joining Refused(absl::StatusCode code, uint32_t rank, const std::string& text) const;
+  // What all joins of a group must have in common; none if it fits.
+  std::optional<Joining> CheckAgreement(const wire::Join& join) const;
+  Joining JoinEstablished(absl::Time now, StreamId stream, const wire::Join& join);
+  Joining JoinResuming(const wire::Join& join);
+  // Takes over what a resuming member of a later epoch knows.
+  void Learn(const wire::Resume& resume, Joining* joining);
+  void Seat(absl::Time now, StreamId stream, const wire::Join& join, Joining* joining);
 
   const std::string group_;
-  const std::string founder_;  // who set the world size, as Worker() names it
-  std::string job_;            // of the first member that told one
+  const std::string founder_;  // who set the world size and the policies, as Worker() names it
+  const OnLoss on_loss_;
+  const NonFinite non_finite_;
+  std::string job_;  // of the first member that told one
   std::string job_teller_;
   const absl::Time first_join_;
   const Timeouts defaults_;
+  const absl::Duration resume_;
   absl::Duration round_timeout_;
   absl::Duration join_timeout_;
+  uint64_t resumed_run_ = 0;
+  uint64_t resumed_epoch_ = 0;
+  uint64_t resumed_first_round_ = 1;  // of that epoch
   uint64_t epoch_ = 0;
   uint32_t here_ = 0;
+  uint32_t away_ = 0;
   std::vector<Member> members_;  // by rank
 };
 

@@ -2,10 +2,14 @@
 // and one direction at one step, and folds them into one result that all of
 // them receive byte for byte.
 //
-//   kOpen ---- the last missing member contributes ----> kComplete
+//   kOpen ---- the last missing member contributes, ---> kComplete
+//     |        or is excused
 //     |
 //     +------- members differ, a member is gone, ------> kFailed
 //              the deadline passes, a limit is hit
+//
+// Its members are those of the epoch it was opened in.  One that is excused before it
+// contributed is not waited for; what it had contributed counts.
 //
 // Callers may rely on:
 //   * Idempotence.  A contribution that comes again, byte for byte, is counted
@@ -18,6 +22,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -42,15 +47,26 @@ class Round {
     kOverflow,  // the sum of the counts does not fit 64 bits
   };
 
-  // Open, with the key and the fingerprint of `first`, which is not added yet.
-  Round(const FoldOrder& order, const wire::Contribution& first, absl::Time opened);
+  // Open, with the key and the fingerprint of `first`, which is not added yet, and the epoch that
+  // the group is in.  expected[rank]: is a member.
+  Round(const FoldOrder& order, const std::vector<bool>& expected, const wire::Contribution& first,
+        uint64_t epoch, absl::Time opened);
+  // Ended: known from an answer that a member brought along.
+  Round(const FoldOrder& order, RoundKey key, State ended, Bytes answer);
 
-  // May take the values out of `contribution`.  kOpen only.
+  // May take the values out of `contribution`.  kOpen only; `rank` is expected.
   Added Add(uint32_t rank, wire::Contribution* contribution);
-  // The fold, unrounded; once, after kLast.
-  Moments Total() { return aggregator_.Take(); }
-  // Whether `rank` contributed exactly this before.
+  // As Add, but the values are left out of the fold, and the count out of the sum.
+  Added AddWithoutValues(uint32_t rank, const wire::Contribution& contribution);
+  // `rank` is not waited for any more.  Whether that was the last that was missing.
+  bool Excuse(uint32_t rank);
+  // The fold, unrounded, once nobody is missing; zeros if no values came.  Once.
+  Moments Total();
+  // Whether `rank` contributed exactly this before.  Of a round that a member brought along only
+  // its key is known.
   bool Repeats(uint32_t rank, const wire::Contribution& contribution) const;
+  // "digest 1a2b, first was 3c4d", or the fields that differ, for the text of an error.
+  std::string Compare(uint32_t rank, const wire::Contribution& contribution) const;
 
   // Ends the round: frees its values and keeps what to answer.
   void Complete(Bytes answer) { End(State::kComplete, std::move(answer)); }
@@ -61,9 +77,10 @@ class Round {
   const RoundKey& key() const { return key_; }
   const Fingerprint& fingerprint() const { return fingerprint_; }
   absl::Time opened() const { return opened_; }
+  bool expects(uint32_t rank) const { return expected_[rank]; }
   bool has(uint32_t rank) const { return contributed_[rank]; }
-  std::vector<uint32_t> contributed() const { return Where(true); }
-  std::vector<uint32_t> missing() const { return Where(false); }
+  std::vector<uint32_t> contributed() const;
+  std::vector<uint32_t> missing() const;  // expected, and has not contributed
   const Bytes& answer() const { return answer_; }  // once ended
   // Of the values held; 0 once ended.
   uint64_t open_bytes() const { return aggregator_.bytes(); }
@@ -71,15 +88,19 @@ class Round {
   uint64_t kept_bytes() const;
 
  private:
+  // Why it cannot be added; or kWaiting.
+  Added Check(uint32_t rank, const wire::Contribution& contribution) const;
+  Added Count(uint32_t rank, const wire::Contribution& contribution);
   void End(State state, Bytes answer);
-  std::vector<uint32_t> Where(bool contributed) const;
 
   State state_ = State::kOpen;
   RoundKey key_;
   Fingerprint fingerprint_;
   absl::Time opened_;
   uint64_t count_ = 0;  // sum of the counts so far
-  uint32_t missing_;
+  uint32_t missing_ = 0;
+  bool restored_ = false;
+  std::vector<bool> expected_;     // by rank
   std::vector<bool> contributed_;  // by rank
   std::vector<uint64_t> digests_;  // by rank; of those that contributed
   Aggregator aggregator_;

@@ -1,6 +1,9 @@
 #include "server/rounds.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -54,14 +57,44 @@ std::string Guess(const std::vector<uint32_t>& senders, const Fingerprint& sent,
   return "the layers' order differs";
 }
 
+// "NaN in row 0 (mean) at channel 5"; empty if all are finite.
+std::string FirstNotFinite(const Moments& moments) {
+  // Adding one to an exponent of all ones carries into the sign: no branch, several at once.
+  constexpr uint64_t kExponent = uint64_t{0x7ff} << 52;
+  uint64_t carries = 0;
+  for (const double value : moments.values) {
+    carries |= (std::bit_cast<uint64_t>(value) & kExponent) + (uint64_t{1} << 52);
+  }
+  if (carries >> 63 == 0) return "";
+  const auto found = std::find_if(moments.values.begin(), moments.values.end(),
+                                  [](double value) { return !std::isfinite(value); });
+  const auto index = static_cast<int64_t>(found - moments.values.begin());
+  const int64_t row = index / moments.channels;
+  const char* const what = std::isnan(*found) ? "NaN" : *found > 0 ? "Inf" : "-Inf";
+  const char* const name = moments.kind != MomentKind::kMeanM2 ? "" : row == 0 ? " (mean)" : " (M2)";
+  return absl::StrCat(what, " in row ", row, name, " at channel ", index % moments.channels);
+}
+
 }  // namespace
 
 Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* codec)
-    : members_(members),
-      limits_(limits),
-      codec_(codec),
-      order_(members.hosts()),
-      last_(members.size()) {}
+    : Rounds(members, limits, codec, std::vector<uint64_t>(members.size()), {}) {}
+
+Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* codec,
+               const std::vector<uint64_t>& answered, std::vector<KeptAnswer> answers)
+    : members_(members), limits_(limits), codec_(codec), last_(answered), answered_(answered) {
+  orders_.emplace_back(members.hosts());
+  first_ = Settled() + 1;
+  for (KeptAnswer& answer : answers) {
+    SYNCNORM_CHECK(answer.key.round == next());
+    const Round& round =
+        rounds_.emplace_back(orders_.back(), std::move(answer.key),
+                             answer.failed ? Round::State::kFailed : Round::State::kComplete,
+                             std::move(answer.bytes));
+    kept_bytes_ += round.kept_bytes();
+  }
+  oldest_open_ = next();
+}
 
 std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
                                              wire::Contribution* contribution,
@@ -69,7 +102,8 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
   const uint64_t number = contribution->key.round;
   if (number > last_[rank] + 1) return Desync(rank, number);
   const bool opens = number == next();
-  if (opens && rounds_.size() >= size_t{limits_.open_rounds} + limits_.kept_rounds) {
+  if (opens && rounds_.size() >= size_t{limits_.open_rounds} + limits_.kept_rounds &&
+      rounds_.front().open()) {
     // Only behind an open round can so many others have ended: it is not worth keeping them.
     return EndOfEpoch{absl::StatusCode::kResourceExhausted,
                       {rank},
@@ -78,6 +112,10 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
   }
   ++counters_.contributions;
   last_[rank] = std::max(last_[rank], number);
+  // A member that does not tell (1.0) cannot resume either, so that nothing is kept for it.
+  const uint64_t told =
+      members_.member(rank).acknowledges ? contribution->answered : last_[rank] - 1;
+  answered_[rank] = std::max(answered_[rank], std::min(told, last_[rank] - 1));
   if (number < first_) {
     const Failure failure =
         members_.Fail(absl::StatusCode::kFailedPrecondition, contribution->key, {rank},
@@ -87,57 +125,97 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
     return std::nullopt;
   }
   if (opens) {
-    rounds_.emplace_back(order_, *contribution, now);
+    rounds_.emplace_back(orders_.back(), members_.taking_part(), *contribution, members_.epoch(),
+                         now);
     ++open_;
   }
-
   Round& round = At(number);
   if (!round.open()) {
     ++counters_.repeats;
     if (round.state() == Round::State::kComplete && !round.Repeats(rank, *contribution)) {
-      const Failure failure = Fail(
-          absl::StatusCode::kAborted, round, {rank},
-          absl::StrCat(members_.Who(rank), " sent it again with other contents, after its result"));
-      answers->push_back(Answer{{rank}, Encode(failure)});
-    } else {
-      answers->push_back(Answer{{rank}, round.answer()});
+      // The others have its result, to which it did not contribute this.
+      return EndOfEpoch{absl::StatusCode::kAborted,
+                        {rank},
+                        absl::StrCat(Describe(round.key()), ": ",
+                                     Changed(round, rank, *contribution), ", after its result")};
     }
-    return std::nullopt;
-  }
-  if (const std::optional<Failure> refused = Refuse(rank, round, *contribution, opens)) {
+    answers->push_back(Answer{{rank}, round.answer()});
+  } else if (const auto refused = Refuse(rank, round, *contribution, opens)) {
     End(&round, *refused, rank, answers);
-    return std::nullopt;
+  } else {
+    Add(&round, rank, contribution, answers);
   }
-  open_bytes_ -= round.open_bytes();
-  const Round::Added added = round.Add(rank, contribution);
-  open_bytes_ += round.open_bytes();
+  return std::nullopt;
+}
+
+std::string Rounds::Changed(const Round& round, uint32_t rank,
+                            const wire::Contribution& contribution) const {
+  return absl::StrCat(members_.Who(rank), " sent it again with other contents (",
+                      round.Compare(rank, contribution), ")");
+}
+
+void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
+                 std::vector<Answer>* answers) {
+  const NonFinite policy = members_.non_finite();
+  std::string bad;
+  if (policy != NonFinite::kPropagate) bad = FirstNotFinite(contribution->moments);
+  if (!bad.empty() && !round->has(rank)) {
+    ++counters_.not_finite;
+    bad = absl::StrCat(members_.Who(rank), " sent ", bad);
+    if (policy == NonFinite::kFail) {
+      End(round, Fail(absl::StatusCode::kAborted, *round, {rank}, bad), rank, answers);
+      return;
+    }
+    failures_.push_back(
+        Fail(absl::StatusCode::kAborted, *round, {rank}, bad + "; it is left out for all").text);
+  }
+  open_bytes_ -= round->open_bytes();
+  const Round::Added added = bad.empty() ? round->Add(rank, contribution)
+                                         : round->AddWithoutValues(rank, *contribution);
+  open_bytes_ += round->open_bytes();
   switch (added) {
     case Round::Added::kWaiting:
       break;
     case Round::Added::kLast:
-      Complete(&round, answers);
+      Complete(round, answers);
       break;
     case Round::Added::kRepeat:
       ++counters_.repeats;
       break;
     case Round::Added::kChanged:
-      End(&round,
-          Fail(absl::StatusCode::kAborted, round, {rank},
-               absl::StrCat(members_.Who(rank), " sent it again with other contents")),
+      End(round,
+          Fail(absl::StatusCode::kAborted, *round, {rank},
+               Changed(*round, rank, *contribution)),
           rank, answers);
       break;
     case Round::Added::kMismatch:
-      End(&round, Mismatch(rank, round, *contribution), rank, answers);
+      End(round, Mismatch(rank, *round, *contribution), rank, answers);
       break;
     case Round::Added::kOverflow:
-      End(&round,
-          Fail(absl::StatusCode::kInvalidArgument, round, {rank},
+      End(round,
+          Fail(absl::StatusCode::kInvalidArgument, *round, {rank},
                absl::StrCat(members_.Who(rank), " sent count=", contribution->moments.count,
                             ", with which the sum of the counts overflows 64 bits")),
           rank, answers);
       break;
   }
-  return std::nullopt;
+}
+
+void Rounds::Excuse(uint32_t rank, std::vector<Answer>* answers) {
+  for (uint64_t number = oldest_open_; number < next(); ++number) {
+    Round& round = At(number);
+    if (!round.open()) continue;
+    open_bytes_ -= round.open_bytes();
+    const bool last = round.Excuse(rank);
+    open_bytes_ += round.open_bytes();
+    if (last) Complete(&round, answers);
+  }
+}
+
+void Rounds::Admit(const std::vector<uint32_t>& ranks) {
+  if (open_ == 0) orders_.clear();
+  orders_.emplace_back(members_.hosts());
+  for (const uint32_t rank : ranks) last_[rank] = answered_[rank] = next() - 1;
 }
 
 EndOfEpoch Rounds::Desync(uint32_t rank, uint64_t number) const {
@@ -161,6 +239,10 @@ std::optional<Failure> Rounds::Refuse(uint32_t rank, const Round& round,
   if (moments.values.empty()) {
     return Fail(absl::StatusCode::kInvalidArgument, round, {rank},
                 absl::StrCat(members_.Who(rank), " sent no values"));
+  }
+  if (!round.expects(rank)) {
+    return Fail(absl::StatusCode::kFailedPrecondition, round, {rank},
+                absl::StrCat(members_.Who(rank), " takes no part in this round"));
   }
   if (contribution.key.layer.size() > limits_.layer_name_bytes) {
     return exhausted(absl::StrCat(members_.Who(rank), " sent a layer's name of ",
@@ -247,10 +329,12 @@ void Rounds::Complete(Round* round, std::vector<Answer>* answers) {
   result_.key = round->key();
   result_.moments = round->Total();
   RoundToWire(&result_.moments);
+  result_.settled = Settled();
   auto bytes = std::make_shared<const std::string>(codec_->Encode(result_));
   round->Complete(bytes);
   history_.Add(round->key());
   ++counters_.completed;
+  boundary_ |= round->fingerprint().boundary;
   answers->push_back(Answer{round->contributed(), std::move(bytes)});
   Ended(*round);
 }
@@ -272,12 +356,28 @@ void Rounds::Ended(const Round& round) {
   --open_;
   kept_bytes_ += round.kept_bytes();
   while (oldest_open_ < next() && !At(oldest_open_).open()) ++oldest_open_;
-  while (!rounds_.empty() && !rounds_.front().open() && kept() > kMinKeptRounds &&
-         (kept() > limits_.kept_rounds || kept_bytes_ > limits_.kept_bytes)) {
+  Trim();
+}
+
+// A round that is not settled is worth as many as a worker can have unanswered.
+void Rounds::Trim() {
+  const uint64_t settled = Settled();
+  while (!rounds_.empty() && !rounds_.front().open() && kept() > kMinKeptRounds) {
+    const uint64_t most = first_ <= settled ? limits_.kept_rounds
+                                            : std::max(limits_.kept_rounds, limits_.open_rounds);
+    if (kept() <= most && kept_bytes_ <= limits_.kept_bytes) break;
     kept_bytes_ -= rounds_.front().kept_bytes();
     rounds_.pop_front();
     ++first_;
   }
+}
+
+uint64_t Rounds::Settled() const {
+  uint64_t settled = std::numeric_limits<uint64_t>::max();
+  for (uint32_t rank = 0; rank < members_.size(); ++rank) {
+    if (members_.takes_part(rank)) settled = std::min(settled, answered_[rank]);
+  }
+  return settled == std::numeric_limits<uint64_t>::max() ? 0 : settled;
 }
 
 absl::Time Rounds::NextDeadline() const {

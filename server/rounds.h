@@ -10,16 +10,21 @@
 //   * Mismatch.  Contributions that differ in layer, direction, step, kind,
 //     precision, dtype or shape end their round at once: those that contributed
 //     get the failure now, the others when they contribute.  Later rounds go on.
-//   * Repeats.  The same again gets the same answer again.  Something else again
-//     fails an open round for all; of a complete round, whose result is out,
-//     it fails the sender alone.
+//   * Repeats.  The same again gets the same answer again.  Something else again is an error for
+//     all: it fails an open round, and after a result, which others have, it ends the epoch.
 //   * Age.  A round older than the kept ones is kFailedPrecondition,
 //     "round 5 < oldest kept 9", for the sender alone.
+//   * Settling.  Members tell up to where they have their answers; a result tells
+//     up to where all have.  Rounds that are not settled are kept longer, since a worker whose
+//     connection broke asks for them again.
+//   * Members.  A round waits for those that take part when it opens.  Excuse() takes one out of
+//     the open rounds.
+//   * Values that are not finite.  By the group's policy the round fails with the
+//     first such value's place (kFail), or that contribution is left out (kDrop), or it is folded
+//     like all others (kPropagate): for every member alike.
 //   * Bounds.  Open rounds, their bytes, kept rounds and their bytes are limited
 //     (limits.h).  A round that would exceed one fails, as a whole,
 //     with kResourceExhausted.
-//
-// Non-finite values are folded like all others: they reach every member alike.
 //
 // Thread-safety: thread-compatible.
 #pragma once
@@ -28,6 +33,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <optional>
 #include <string>
 #include <utility>
@@ -58,6 +64,13 @@ struct EndOfEpoch {
   std::string what;
 };
 
+// An answer that a member brought along when it resumed.
+struct KeptAnswer {
+  RoundKey key;
+  bool failed = false;
+  Bytes bytes;
+};
+
 class Rounds {
  public:
   struct Counters {
@@ -65,10 +78,16 @@ class Rounds {
     uint64_t repeats = 0;
     uint64_t completed = 0;
     uint64_t failed = 0;
+    uint64_t not_finite = 0;  // contributions
   };
 
   // All outlive the rounds.  `members` are established.
   Rounds(const Membership& members, const Limits& limits, wire::Codec* codec);
+  // The same, of members that are at different places: answered[rank] is the last round that the
+  // rank needs no answer to.  `answers` are those of the rounds after the smallest of these, up to
+  // the largest.
+  Rounds(const Membership& members, const Limits& limits, wire::Codec* codec,
+         const std::vector<uint64_t>& answered, std::vector<KeptAnswer> answers);
   Rounds(const Rounds&) = delete;
   Rounds& operator=(const Rounds&) = delete;
 
@@ -83,6 +102,13 @@ class Rounds {
   // Fails all open rounds; `what` follows the round's name in the texts.
   void FailOpen(absl::StatusCode code, const std::vector<uint32_t>& ranks, const std::string& what,
                 std::vector<Answer>* answers);
+  // `rank` takes part no more: no open round waits for it.  Appends the answers of those that it
+  // was the last to be waited for.
+  void Excuse(uint32_t rank, std::vector<Answer>* answers);
+  // `ranks` take part from the next round on, where the members' hosts may be others.
+  void Admit(const std::vector<uint32_t>& ranks);
+  // Whether a boundary round completed since the last call.
+  bool TakeBoundary() { return std::exchange(boundary_, false); }
   // From now on a round that is not open yet fails with kUnavailable.
   void Drain() { draining_ = true; }
 
@@ -93,20 +119,30 @@ class Rounds {
   // "its last was round 41 layer conv1.bn (forward, step 17)", as far as still known.
   std::string LastOf(uint32_t rank) const;
 
+  // The last round that `rank` contributed to, or needs no part in.
+  uint64_t last(uint32_t rank) const { return last_[rank]; }
+  // Number of the next round to open.
+  uint64_t next() const { return first_ + rounds_.size(); }
   uint64_t open() const { return open_; }
   uint64_t open_bytes() const { return open_bytes_; }
   uint64_t kept() const { return rounds_.size() - open_; }
   uint64_t kept_bytes() const { return kept_bytes_; }
   const Counters& counters() const { return counters_; }
-  // Texts of the failures since the last call, for the log.
+  // Texts of the failures, and of contributions that were left out, since the last call, for the
+  // log.
   std::vector<std::string> TakeFailures() { return std::move(failures_); }
 
  private:
-  uint64_t next() const { return first_ + rounds_.size(); }
   Round& At(uint64_t number) { return rounds_[number - first_]; }
   const Round& At(uint64_t number) const { return rounds_[number - first_]; }
 
   EndOfEpoch Desync(uint32_t rank, uint64_t number) const;
+  // What is wrong with a contribution that differs from the one before, as a text.
+  std::string Changed(const Round& round, uint32_t rank,
+                      const wire::Contribution& contribution) const;
+  // Adds it to the open round and ends the round if that ends it.
+  void Add(Round* round, uint32_t rank, wire::Contribution* contribution,
+           std::vector<Answer>* answers);
   // Why this contribution cannot be taken, by the limits; or none.
   std::optional<Failure> Refuse(uint32_t rank, const Round& round,
                                 const wire::Contribution& contribution, bool opens) const;
@@ -120,20 +156,27 @@ class Rounds {
   void End(Round* round, const Failure& failure, std::optional<uint32_t> sender,
            std::vector<Answer>* answers);
   void Ended(const Round& round);
+  // Forgets ended rounds beyond the limits.
+  void Trim();
+  // Every member has its answers up to this round.
+  uint64_t Settled() const;
   Bytes Encode(const Failure& failure) const;
 
   const Membership& members_;
   const Limits limits_;
   wire::Codec* const codec_;
-  const FoldOrder order_;
+  // The last is in force; open rounds may refer to earlier ones.
+  std::list<FoldOrder> orders_;
   bool draining_ = false;
+  bool boundary_ = false;
   uint64_t first_ = 1;        // number of rounds_.front()
   std::deque<Round> rounds_;  // kept and open
   uint64_t oldest_open_ = 1;  // number of the first open round, or of the next to open
   uint64_t open_ = 0;
   uint64_t open_bytes_ = 0;
   uint64_t kept_bytes_ = 0;
-  std::vector<uint64_t> last_;  // by rank: the last round it contributed to
+  std::vector<uint64_t> last_;      // by rank: the last round it contributed to
+  std::vector<uint64_t> answered_;  // by rank: it needs no answer to rounds up to this one
   History history_;             // of complete rounds
   wire::Result result_;         // reused
   Counters counters_;

@@ -130,7 +130,7 @@ void Service::Handle(ServiceStream* stream, Operation operation, bool ok) {
       if (grpc::ByteBuffer bytes = stream->ReadDone(); ok) {
         HandleMessage(now, stream, &bytes);
       } else {
-        coordinator_.OnDisconnect(now, stream->id(), "disconnected", &output_);
+        coordinator_.OnDisconnect(now, stream->id(), &output_);
         stream->Close(now);
       }
       break;
@@ -142,7 +142,7 @@ void Service::Handle(ServiceStream* stream, Operation operation, bool ok) {
       break;
     case Operation::kDone:
       stream->Done();
-      coordinator_.OnDisconnect(now, stream->id(), "disconnected", &output_);
+      coordinator_.OnDisconnect(now, stream->id(), &output_);
       break;
   }
   Send(now);
@@ -168,6 +168,18 @@ void Service::HandleMessage(absl::Time now, ServiceStream* stream, grpc::ByteBuf
     case wire::WorkerMessage::Kind::kContribution:
       stream->unanswered = true;
       coordinator_.OnContribution(now, stream->id(), &message_.contribution, &output_);
+      break;
+    case wire::WorkerMessage::Kind::kRestored:
+      stream->unanswered = true;
+      coordinator_.OnRestored(now, stream->id(), message_.restored, &output_);
+      break;
+    case wire::WorkerMessage::Kind::kFinish:
+      coordinator_.OnFinish(now, stream->id(), &output_);
+      stream->Read();  // this is answered when all have finished
+      break;
+    case wire::WorkerMessage::Kind::kHandover:
+      coordinator_.OnHandover(now, stream->id(), message_.handover, &output_);
+      stream->Read();  // this has no answer
       break;
     case wire::WorkerMessage::Kind::kLeave:
       coordinator_.OnLeave(now, stream->id(), message_.leave, &output_);
@@ -217,8 +229,8 @@ void Service::WriteReplies(absl::Time now) {
     if (reply.answer) stream->unanswered = false;
     if (reply.close) stream->Close(now);
     if (stream->queued() > limits_.queued_messages ||
-        stream->queued_bytes() > limits_.queued_bytes) {
-      coordinator_.OnDisconnect(
+        stream->queued_bytes() > limits_.queued_bytes + limits_.handover_bytes) {
+      coordinator_.OnCutOff(
           now, stream->id(),
           absl::StrCat("was cut off, as it does not read: ", stream->queued(), " messages of ",
                        stream->queued_bytes(), " bytes wait for it"),

@@ -8,6 +8,7 @@ namespace syncnorm::wire {
 
 inline Join SampleJoin() {
   Join join;
+  join.protocol_minor = 0;
   join.group = "world";
   join.rank = 3;
   join.world_size = 4;
@@ -22,6 +23,7 @@ inline Join SampleJoin() {
 
 inline Joined SampleJoined() {
   Joined joined;
+  joined.protocol_minor = 0;
   joined.epoch = 7;
   joined.world_size = 2;
   joined.hosts = {"node-7", "node-8"};
@@ -62,6 +64,43 @@ inline Failure SampleFailure() {
   failure.ranks = {2, 3};
   failure.hosts = {"node-8", ""};
   return failure;
+}
+
+// What 1.1 added.
+
+inline Join SampleResumingJoin() {
+  Join join = SampleJoin();
+  join.protocol_minor = 1;
+  join.on_loss = OnLoss::kShrink;
+  join.non_finite = NonFinite::kDrop;
+  join.resume = Resume{0x0102030405060708, 0x1122334455667788, 9, 41, 2, {0, 3}, true, 30};
+  return join;
+}
+
+inline Joined SampleResumedJoined() {
+  Joined joined = SampleJoined();
+  joined.protocol_minor = 1;
+  joined.run_id = 0x0102030405060708;
+  joined.first_round = 42;
+  joined.members = {0, 1};
+  return joined;
+}
+
+inline Contribution SampleBoundary() {
+  Contribution contribution = SampleSums();
+  contribution.answered = 41;
+  contribution.boundary = true;
+  return contribution;
+}
+
+inline Result SampleSettledResult() {
+  Result result = SampleResult();
+  result.settled = 40;
+  return result;
+}
+
+inline EpochChanged SampleEpochChanged() {
+  return {8, 43, {0, 1}, {"node-7", "node-8"}, "rank 1 (host node-8) was admitted", {1}, 0};
 }
 
 }  // namespace syncnorm::wire

@@ -13,6 +13,7 @@ wire::Contribution Make(const Sent& sent, uint64_t epoch) {
   contribution.key = {sent.epoch != 0 ? sent.epoch : epoch, sent.round, sent.layer, sent.direction,
                       sent.step};
   contribution.dtype = sent.dtype;
+  contribution.answered = sent.round - 1;  // as of a worker that waits for each answer
   Moments& moments = contribution.moments;
   moments = Moments::Sums(sent.rows, sent.channels, sent.precision);
   moments.kind = sent.kind;
@@ -30,6 +31,12 @@ wire::Join MakeJoin(uint32_t rank, uint32_t world_size, const std::string& group
   join.pid = 100 + rank;
   join.incarnation = absl::StrCat("incarnation---", 10 + rank);
   return join;
+}
+
+Settings WithoutGrace() {
+  Settings settings;
+  settings.timeouts.reconnect = absl::ZeroDuration();
+  return settings;
 }
 
 CoreWorld::CoreWorld(Settings settings) : core_(std::move(settings)) {}
@@ -61,8 +68,26 @@ std::vector<StreamId> CoreWorld::Form(uint32_t world_size, const std::string& gr
 }
 
 void CoreWorld::Contribute(StreamId stream, const Sent& sent) {
-  wire::Contribution contribution = Make(sent, epochs_[stream]);
+  ContributeAs(stream, Make(sent, epochs_[stream]));
+}
+
+void CoreWorld::ContributeAs(StreamId stream, wire::Contribution contribution) {
   core_.OnContribution(now_, stream, &contribution, &output_);
+  Deliver();
+}
+
+void CoreWorld::Restore(StreamId stream, const std::string& answer) {
+  core_.OnRestored(now_, stream, wire::Restored{answer}, &output_);
+  Deliver();
+}
+
+void CoreWorld::Finish(StreamId stream) {
+  core_.OnFinish(now_, stream, &output_);
+  Deliver();
+}
+
+void CoreWorld::HandOver(StreamId stream, const std::string& chunk, bool last) {
+  core_.OnHandover(now_, stream, wire::Handover{chunk, last}, &output_);
   Deliver();
 }
 
@@ -72,7 +97,7 @@ void CoreWorld::Leave(StreamId stream, const std::string& reason) {
 }
 
 void CoreWorld::Disconnect(StreamId stream) {
-  core_.OnDisconnect(now_, stream, "disconnected", &output_);
+  core_.OnDisconnect(now_, stream, &output_);
   Deliver();
 }
 

@@ -35,6 +35,8 @@ struct Sent {
 wire::Contribution Make(const Sent& sent, uint64_t epoch);
 wire::Join MakeJoin(uint32_t rank, uint32_t world_size, const std::string& group = "world");
 
+Settings WithoutGrace();
+
 class CoreWorld {
  public:
   struct Got {
@@ -42,7 +44,8 @@ class CoreWorld {
     std::string bytes;
   };
 
-  explicit CoreWorld(Settings settings = Settings());
+  // Whose lost streams are lost members at once; tests of coming back say another grace.
+  explicit CoreWorld(Settings settings = WithoutGrace());
 
   // A new stream that joins; returns its id.
   StreamId Join(const wire::Join& join);
@@ -52,6 +55,11 @@ class CoreWorld {
   std::vector<StreamId> Form(uint32_t world_size, const std::string& group = "world");
 
   void Contribute(StreamId stream, const Sent& sent);
+  // The same, told in full.
+  void ContributeAs(StreamId stream, wire::Contribution contribution);
+  void Restore(StreamId stream, const std::string& answer);
+  void Finish(StreamId stream);
+  void HandOver(StreamId stream, const std::string& chunk, bool last);
   void Leave(StreamId stream, const std::string& reason = "");
   void Disconnect(StreamId stream);
   void Malformed(StreamId stream, const std::string& what);

@@ -22,7 +22,10 @@ class RoundTest : public testing::Test {
     wire::Contribution contribution = Make(sent, 1);
     return round->Add(rank, &contribution);
   }
-  Round Open() const { return Round(order_, Make(Sent(), 1), absl::UnixEpoch()); }
+  Round Open(const Sent& first = Sent()) const {
+    return Round(order_, std::vector<bool>(order_.members(), true), Make(first, 1), 1,
+                 absl::UnixEpoch());
+  }
 
   const FoldOrder order_;
 };
@@ -92,7 +95,7 @@ TEST_F(RoundTest, HoldsEveryFieldOfTheFingerprintAgainstTheFirst) {
     Add(&round, 0);
     EXPECT_EQ(Add(&round, 1, other), Round::Added::kMismatch);
   }
-  Round kinds(order_, Make({.rows = 2}, 1), absl::UnixEpoch());
+  Round kinds = Open({.rows = 2});
   Add(&kinds, 0, {.rows = 2});
   EXPECT_EQ(Add(&kinds, 1, {.kind = MomentKind::kMeanM2, .rows = 2}), Round::Added::kMismatch);
 }
