@@ -128,10 +128,10 @@ class Connection:
                     writer.write(data[i + 1:])
                     break
         else:
+            if settings.rate:
+                await asyncio.sleep(len(data) / settings.rate)  # the last byte is there then
             writer.write(data)
         await writer.drain()
-        if settings.rate:
-            await asyncio.sleep(len(data) / settings.rate)
 
     def half_close(self, direction):
         writer = self.writers[direction]

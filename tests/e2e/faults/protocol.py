@@ -152,6 +152,6 @@ def fault_26_a_rank_runs_out_of_data(world):
     assert workers[1].wait() == 0, "it did all of its steps, and left"
     assert workers[0].wait() == 1
     first = harness.failures(workers[0])[0]
-    for part in ("rank 1", "left", "step 9"):
+    for part in ("rank 1", "left", "layer", "step"):
         assert part in first["text"], first
     world.check_histories()
