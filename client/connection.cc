@@ -9,9 +9,14 @@
 namespace syncnorm {
 namespace {
 
-// Often enough for gRPC's keepalive (asks after 10 s, gives up after 5 s), rare enough to cost
-// nothing: one wake-up a second.
-constexpr absl::Duration kIdleLook = absl::Seconds(1);
+// A worker that computes is to notice its broken stream well within the 150 ms that the coordinator
+// waits for it (Timeouts.reconnect); fifty wake-ups a second cost about a thousandth of a core.
+constexpr absl::Duration kIdleLook = absl::Milliseconds(20);
+// Between attempts to come back: as the transport's own (grpc_transport.cc).
+constexpr absl::Duration kFirstRetry = absl::Milliseconds(50);
+constexpr absl::Duration kLastRetry = absl::Milliseconds(250);
+// Between looks at whether the last stream's writes have all come back.
+constexpr absl::Duration kSettleLook = absl::Milliseconds(1);
 
 }  // namespace
 
@@ -66,6 +71,7 @@ void Connection::Send(Outgoing outgoing, Actions* actions) {
     outbox_.push_back(std::move(outgoing));
   } else {
     writing_ = true;
+    ++writes_;
     actions->write = true;
     actions->last = outgoing.last;
     actions->bytes = std::move(outgoing.bytes);
@@ -77,7 +83,8 @@ void Connection::Send(Outgoing outgoing, Actions* actions) {
 }
 
 std::shared_ptr<Connection::Round> Connection::Submit(const ReduceKey& key, const Moments& moments,
-                                                      bool asynchronous, Actions* actions) {
+                                                      bool asynchronous, bool boundary,
+                                                      Actions* actions) {
   auto round = std::make_shared<Round>(asynchronous ? shared_from_this() : nullptr);
   if (leaving_ != Leaving::kNo && session_->phase() == Session::Phase::kJoined) {
     round->End(absl::FailedPreconditionError("layer " + key.layer + ": " + session_->Where() +
@@ -86,14 +93,14 @@ std::shared_ptr<Connection::Round> Connection::Submit(const ReduceKey& key, cons
   }
   Outgoing outgoing;
   const absl::StatusOr<uint64_t> number =
-      session_->Submit(key, moments, clock_->Now(), &outgoing.bytes);
+      session_->Submit(key, moments, clock_->Now(), &outgoing.bytes, boundary);
   if (!number.ok()) {
     round->End(number.status());
     return round;
   }
   rounds_.emplace(*number, round);
   asynchronous_ += asynchronous ? 1 : 0;
-  Send(std::move(outgoing), actions);
+  if (outgoing.bytes != nullptr) Send(std::move(outgoing), actions);
   return round;
 }
 
@@ -102,25 +109,29 @@ MomentsFuture Connection::Reduce(const ReduceKey& key, const Moments& moments) {
   std::shared_ptr<Round> round;
   {
     absl::MutexLock lock(&mutex_);
-    round = Submit(key, moments, /*asynchronous=*/true, &actions);
+    round = Submit(key, moments, /*asynchronous=*/true, /*boundary=*/false, &actions);
     if (!round->done() && !leading_) background_wake_.Signal();
   }
   Perform(&actions);
   return MomentsFuture(std::move(round));
 }
 
-absl::StatusOr<Moments> Connection::ReduceNow(const ReduceKey& key, const Moments& moments) {
+absl::StatusOr<Moments> Connection::ReduceNow(const ReduceKey& key, const Moments& moments,
+                                              bool boundary) {
   Actions actions;
   absl::MutexLock lock(&mutex_);
-  const std::shared_ptr<Round> round = Submit(key, moments, /*asynchronous=*/false, &actions);
+  const std::shared_ptr<Round> round =
+      Submit(key, moments, /*asynchronous=*/false, boundary, &actions);
   Await([&round] { return round->done(); }, absl::InfiniteFuture(), std::move(actions));
   return std::move(round->result());
 }
 
 void Connection::Perform(Actions* actions) {
+  if (actions->open) transport_->Open();
   if (actions->write) {
     SYNCNORM_FAILPOINT("client.before_push");
     transport_->Write(std::move(actions->bytes), actions->last);
+    written_.fetch_add(1, std::memory_order_release);
   }
   if (actions->read) transport_->Read();
   if (actions->cancel) transport_->Cancel();
@@ -152,7 +163,7 @@ void Connection::Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actio
   for (;;) {
     const bool finished = expired || done();
     if (finished && !actions.any()) break;
-    const absl::Time until = std::min(deadline, session_->deadline());
+    const absl::Time until = std::min(deadline, WakeAt());
     auto event = Transport::Event::kNothing;
     absl::Status decoded;
     mutex_.Unlock();
@@ -188,6 +199,7 @@ void Connection::Handle(Transport::Event event, const absl::Status& decoded, abs
       if (outbox_.empty()) {
         writing_ = false;
       } else {
+        ++writes_;
         actions->write = true;
         actions->last = outbox_.front().last;
         actions->bytes = std::move(outbox_.front().bytes);
@@ -196,28 +208,64 @@ void Connection::Handle(Transport::Event event, const absl::Status& decoded, abs
       break;
     case Transport::Event::kMessage:
       if (decoded.ok()) {
-        session_->Receive(&incoming_, now, &completions_);
+        session_->Receive(&incoming_, transport_->message(), now, &completions_);
       } else {
         session_->Garbled(decoded, &completions_);
       }
-      reading_ = session_->pending() > 0 || session_->phase() == Session::Phase::kLeft;
+      reading_ = session_->pending() > 0 || session_->phase() == Session::Phase::kLeft ||
+                 session_->phase() == Session::Phase::kAway || session_->finished();
       actions->read = reading_;
+      if (std::vector<Bytes> replay = session_->TakeReplay(); !replay.empty()) {
+        for (Bytes& bytes : replay) Send({std::move(bytes)}, actions);
+      }
+      if (session_->phase() == Session::Phase::kJoined) attempts_ = 0;
       break;
     case Transport::Event::kClosed:
-      closed_ = true;
-      session_->Closed(transport_->status(), &completions_);
-      outbox_.clear();
-      WakeDone();
+      if (!closed_) OnClosed(now);
       break;
   }
   // The coordinator is told by the end of the stream, so that it can tell the others.
-  if (session_->phase() == Session::Phase::kFailed && !cancelled_) {
+  if (session_->phase() == Session::Phase::kFailed && !cancelled_ && !closed_) {
     cancelled_ = true;
     outbox_.clear();
-    actions->write = false;
+    if (std::exchange(actions->write, false)) --writes_;
     actions->cancel = true;
   }
+  MaybeReopen(now, actions);
   if (!completions_.empty()) Deliver();
+  if (session_->phase() == Session::Phase::kFailed || !session_->finished()) WakeDone();
+}
+
+void Connection::OnClosed(absl::Time now) {
+  closed_ = true;
+  outbox_.clear();
+  writing_ = false;
+  reading_ = false;
+  session_->Closed(transport_->status(), now, &completions_);
+  retry_at_ = now;
+  if (attempts_ > 0) {
+    // Spread by rank, so that a thousand workers do not come back in one instant.
+    const absl::Duration doubled = kFirstRetry * (1 << std::min(attempts_ - 1, 3));
+    retry_at_ += std::min(doubled, kLastRetry) * (0.75 + 0.5 * (fixed_->join().rank % 16) / 16);
+  }
+  WakeDone();
+}
+
+void Connection::MaybeReopen(absl::Time now, Actions* actions) {
+  if (!closed_ || !away() || now < retry_at_) return;
+  if (written_.load(std::memory_order_acquire) != writes_ || transport_->writing()) {
+    retry_at_ = now + kSettleLook;
+    return;
+  }
+  closed_ = false;
+  ++attempts_;
+  actions->open = true;
+  for (Bytes& bytes : session_->Start()) Send({std::move(bytes)}, actions);
+}
+
+absl::Time Connection::WakeAt() const {
+  const absl::Time deadline = session_->deadline();
+  return closed_ && away() ? std::min(deadline, retry_at_) : deadline;
 }
 
 void Connection::Deliver() {
@@ -248,17 +296,19 @@ Connection::Waiter* Connection::FirstWaiting() {
 void Connection::Background() {
   absl::MutexLock lock(&mutex_);
   while (!stopping_) {
-    if (asynchronous_ > 0 && !leading_ && FirstWaiting() == nullptr) {
+    if ((asynchronous_ > 0 || away()) && !leading_ && FirstWaiting() == nullptr) {
       const auto give_way = [this] {
         mutex_.AssertHeld();
-        return asynchronous_ == 0 || FirstWaiting() != nullptr;
+        return (asynchronous_ == 0 && !away()) || FirstWaiting() != nullptr || stopping_;
       };
-      Lead(give_way, absl::InfiniteFuture(), {});
+      // While away a thread that comes to wait must be let in soon: it cannot wake this one.
+      const absl::Time until = away() ? clock_->Now() + kIdleLook : absl::InfiniteFuture();
+      Lead(give_way, until, {});
       continue;
     }
     const bool idle = background_wake_.WaitWithTimeout(&mutex_, kIdleLook);
     const bool watched = session_->phase() == Session::Phase::kJoined && !leading_ &&
-                         leaving_ == Leaving::kNo && rounds_.empty() && !stopping_;
+                         leaving_ == Leaving::kNo && rounds_.empty() && !stopping_ && !closed_;
     if (!idle || !watched) continue;
     Actions actions;
     actions.read = !reading_;
@@ -266,6 +316,52 @@ void Connection::Background() {
     // Looks once: the deadline has passed already.
     Lead([] { return false; }, clock_->Now(), std::move(actions));
   }
+}
+
+std::optional<Session::Admission> Connection::TakeAdmission() {
+  absl::MutexLock lock(&mutex_);
+  return session_->TakeAdmission();
+}
+
+Connection::View Connection::view() {
+  absl::MutexLock lock(&mutex_);
+  return {session_->epoch(), session_->joined().members, session_->joined().hosts};
+}
+
+void Connection::HandOver(std::string_view state) {
+  Actions actions;
+  absl::MutexLock lock(&mutex_);
+  if (session_->phase() != Session::Phase::kJoined) return;
+  for (Bytes& bytes : session_->HandOver(state)) Send({std::move(bytes)}, &actions);
+  // Leads until all has been written, or the stream has broken: then the others are told.
+  const auto sent = [this] {
+    mutex_.AssertHeld();
+    return !writing_ || closed_ || session_->phase() != Session::Phase::kJoined;
+  };
+  Await(sent, clock_->Now() + session_->joined().round_timeout, std::move(actions));
+}
+
+absl::Status Connection::Finish(absl::Duration timeout) {
+  absl::MutexLock lock(&mutex_);
+  const absl::Time deadline = clock_->Now() + timeout;
+  const auto nothing_pending = [this] {
+    mutex_.AssertHeld();
+    return rounds_.empty();
+  };
+  Await(nothing_pending, absl::InfiniteFuture(), {});
+  absl::StatusOr<Bytes> message = session_->Finish();
+  if (!message.ok()) return message.status();
+  Actions actions;
+  if (*message != nullptr) Send({*std::move(message)}, &actions);
+  const auto regrouped = [this] {
+    mutex_.AssertHeld();
+    return !session_->finished() || session_->phase() == Session::Phase::kFailed;
+  };
+  Await(regrouped, deadline, std::move(actions));
+  if (session_->phase() == Session::Phase::kFailed) return session_->failure();
+  if (!session_->finished()) return absl::OkStatus();
+  return absl::DeadlineExceededError(session_->Where() + " has finished, but the others had not " +
+                                     "after " + absl::FormatDuration(timeout));
 }
 
 absl::Status Connection::Leave() {
@@ -291,10 +387,30 @@ absl::Status Connection::Leave() {
 }
 
 absl::Status Connection::EndStream() {
+  // A coordinator that went down in good order, with all answered, did what Leave asks for.
+  const auto in_order = [this] {
+    mutex_.AssertHeld();
+    return !session_->draining().empty() && !session_->failure_noticed();
+  };
+  const auto not_away = [this] {
+    mutex_.AssertHeld();
+    return session_->phase() != Session::Phase::kAway || !session_->draining().empty();
+  };
+  Await(not_away, clock_->Now() + kLeaveTimeout, {});
   if (session_->phase() == Session::Phase::kFailed) {
-    // A coordinator that went down in good order, with all answered, did what Leave asks for.
-    const bool in_order = !session_->draining().empty() && !session_->failure_noticed();
-    return in_order ? absl::OkStatus() : session_->failure();
+    return in_order() ? absl::OkStatus() : session_->failure();
+  }
+  if (session_->phase() == Session::Phase::kAway) {
+    const absl::Status away = session_->Away(clock_->Now());
+    const bool told = in_order();
+    session_->Leave("leave");
+    if (!closed_) {
+      Actions actions{.cancel = true};
+      mutex_.Unlock();
+      Perform(&actions);
+      mutex_.Lock();
+    }
+    return told ? absl::OkStatus() : away;
   }
   Actions actions;
   Send({session_->Leave("leave"), /*last=*/true}, &actions);

@@ -13,8 +13,12 @@
 //               under way, unless a waiting thread does, and gives way to one at
 //               the next event.
 //
-// The background thread also looks at the network once a second when nothing is
-// under way, so that keepalive is answered and the loss of the coordinator is seen.
+// The background thread also looks at the network fifty times a second when nothing is
+// under way, so that keepalive is answered and a broken stream is seen while the coordinator still
+// waits for this member to come back.
+//
+// Coming back.  Whoever leads opens a new stream when the one there was broke: at once, then
+// after 50 ms, doubling to 250 ms; callers go on waiting, until their deadlines.
 //
 // Reading.  A Read is posted after a Write, never before: gRPC then sends the
 // flow-control update along with the Write instead of in a packet of its own.
@@ -25,10 +29,13 @@
 
 #include <syncnorm/reducer.h>
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -61,7 +68,24 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Start();
 
   MomentsFuture Reduce(const ReduceKey& key, const Moments& moments);
-  absl::StatusOr<Moments> ReduceNow(const ReduceKey& key, const Moments& moments);
+  absl::StatusOr<Moments> ReduceNow(const ReduceKey& key, const Moments& moments,
+                                    bool boundary = false);
+
+  // After a boundary: whom it admitted.
+  std::optional<Session::Admission> TakeAdmission();
+  // Sends `state` to those that were admitted.
+  void HandOver(std::string_view state);
+  // No data is left: waits until all members have finished.
+  //   OK; the membership's failure; kFailedPrecondition if the group's policy has no such thing;
+  //   kDeadlineExceeded  others had not finished by then; this member still has, and may ask again.
+  absl::Status Finish(absl::Duration timeout);
+  // Who takes part now.
+  struct View {
+    uint64_t epoch = 0;
+    std::vector<uint32_t> members;
+    std::vector<std::string> hosts;
+  };
+  View view();
 
   // Waits for what is pending, says Leave and waits for the end of the stream.
   //   OK; the membership's failure, if it had failed before;
@@ -70,7 +94,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Leave, then stops everything.  No other call may be under way, except waits for futures.
   void Shutdown();
 
-  // Neither needs the lock: fixed since the join.
+  // Need no lock: fixed since the join.  Of the session only what never changes after it: join(),
+  // address(), handed_over(), joined().limits.
   const Session& session() const { return *fixed_; }
   const ForkGuard& fork_guard() const { return fork_guard_; }
 
@@ -78,16 +103,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
   class Round;  // the state of a future
   // What is to be done on the transport once the mutex is released.
   struct Actions {
+    bool open = false;
     bool write = false;
     bool last = false;
     bool read = false;
     bool cancel = false;
-    std::string bytes;
+    Bytes bytes;
 
-    bool any() const { return write || read || cancel; }
+    bool any() const { return open || write || read || cancel; }
   };
   struct Outgoing {
-    std::string bytes;
+    Bytes bytes;
     bool last = false;
   };
   struct Waiter {
@@ -98,7 +124,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Submits, and says what to do on the transport.  On failure the round has ended.
   std::shared_ptr<Round> Submit(const ReduceKey& key, const Moments& moments, bool asynchronous,
-                                Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+                                bool boundary, Actions* actions)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send(Outgoing outgoing, Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Perform(Actions* actions) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -111,6 +138,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Takes in one event; `decoded` tells whether incoming_ holds a message.
   void Handle(Transport::Event event, const absl::Status& decoded, absl::Time now, Actions* actions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The stream is over: what was to be sent on it is not.
+  void OnClosed(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Opens the next stream if that is due, and nothing of the last one is under way.
+  void MaybeReopen(absl::Time now, Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // When the leader has something to do though nothing comes.
+  absl::Time WakeAt() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether this member waits to come back.
+  bool away() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return session_->phase() == Session::Phase::kAway && leaving_ != Leaving::kDone;
+  }
   // Ends the rounds in completions_ and wakes whoever has what it waits for.
   void Deliver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeDone() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -134,6 +171,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  // Writes that were handed out to be performed, and those that were.  While they differ a thread
+  // is about to write on the stream.
+  uint64_t writes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::atomic<uint64_t> written_{0};
+  int attempts_ ABSL_GUARDED_BY(mutex_) = 0;  // to come back, since the last time joined
+  absl::Time retry_at_ ABSL_GUARDED_BY(mutex_);
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
 
   bool leading_ ABSL_GUARDED_BY(mutex_) = false;

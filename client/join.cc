@@ -27,7 +27,7 @@ std::unique_ptr<Session> TryOnce(const std::string& address, const wire::Join& j
   wire::CoordinatorMessage message;
   std::vector<Session::Completion> none;  // no round exists yet
   transport->Open();
-  transport->Write(session->Start(), /*last=*/false);
+  transport->Write(session->Start().front(), /*last=*/false);  // the Join alone, as it is the first
   transport->Read();
   while (!attempt->reached || session->phase() == Session::Phase::kJoining) {
     // Once a coordinator has the join, its own text is worth waiting for.
@@ -42,7 +42,7 @@ std::unique_ptr<Session> TryOnce(const std::string& address, const wire::Join& j
       case Transport::Event::kMessage: {
         const absl::Status decoded = codec.Decode(transport->message(), &message);
         if (decoded.ok()) {
-          session->Receive(&message, clock->Now(), &none);
+          session->Receive(&message, transport->message(), clock->Now(), &none);
         } else {
           session->Garbled(decoded, &none);
         }
@@ -51,7 +51,7 @@ std::unique_ptr<Session> TryOnce(const std::string& address, const wire::Join& j
       }
       case Transport::Event::kClosed:
         attempt->closed = true;
-        session->Closed(transport->status(), &none);
+        session->Closed(transport->status(), clock->Now(), &none);
         attempt->status = session->failure();
         return nullptr;
     }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -69,6 +71,12 @@ absl::Status CheckMoments(const Moments& m) {
   return m.kind == MomentKind::kMeanM2 ? CheckMeanM2(m) : absl::OkStatus();
 }
 
+Bytes Share(std::string bytes) { return std::make_shared<const std::string>(std::move(bytes)); }
+
+bool Contains(const std::vector<uint32_t>& ranks, uint32_t rank) {
+  return std::binary_search(ranks.begin(), ranks.end(), rank);
+}
+
 // What the stream's own status says of the coordinator.  Codes that gRPC itself gives to
 // a broken connection all mean the same to a caller.
 absl::StatusCode CodeOfClosed(absl::StatusCode code) {
@@ -104,7 +112,40 @@ absl::Status Session::Local(absl::StatusCode code, std::string text, const Round
   return ToStatus(failure);
 }
 
-std::string Session::Start() { return codec_.Encode(join_); }
+std::vector<Bytes> Session::Start() {
+  std::vector<Bytes> messages;
+  if (phase_ == Phase::kAway) {
+    // Those behind an unanswered round are sent again with it.
+    for (const Kept& kept : kept_) {
+      if (kept.round <= answered()) {
+        messages.push_back(Share(codec_.Encode(wire::Restored{kept.bytes})));
+      }
+    }
+    join_.resume = MakeResume(static_cast<uint32_t>(messages.size()));
+  }
+  messages.insert(messages.begin(), Share(codec_.Encode(join_)));
+  return messages;
+}
+
+wire::Resume Session::MakeResume(uint32_t kept) const {
+  wire::Resume resume;
+  resume.run_id = joined_.run_id;
+  resume.coordinator_id = joined_.coordinator_id;
+  resume.epoch = joined_.epoch;
+  resume.answered = answered();
+  resume.kept = kept;
+  resume.members = joined_.members;
+  resume.finished = finished_;
+  resume.first_round = joined_.epoch_first_round;
+  return resume;
+}
+
+std::vector<Bytes> Session::TakeReplay() {
+  std::vector<Bytes> messages;
+  if (!std::exchange(replay_, false)) return messages;
+  for (const Pending& pending : pending_) messages.push_back(pending.bytes);
+  return messages;
+}
 
 absl::Status Session::CheckOutgoing(const ReduceKey& key, const Moments& moments) const {
   absl::Status bad = CheckMoments(moments);
@@ -138,16 +179,18 @@ absl::Status Session::CheckOutgoing(const ReduceKey& key, const Moments& moments
 }
 
 absl::StatusOr<uint64_t> Session::Submit(const ReduceKey& key, const Moments& moments,
-                                         absl::Time now, std::string* bytes) {
+                                         absl::Time now, Bytes* bytes, bool boundary) {
   if (phase_ == Phase::kFailed) {
     failure_noticed_ = true;
     return failure_;
   }
-  if (phase_ == Phase::kLeft) {
+  if (phase_ == Phase::kLeft || finished_) {
     return Local(absl::StatusCode::kFailedPrecondition,
-                 absl::StrCat("layer ", key.layer, ": ", Where(), " has left"), RoundKey());
+                 absl::StrCat("layer ", key.layer, ": ", Where(),
+                              finished_ ? " has finished" : " has left"),
+                 RoundKey());
   }
-  SYNCNORM_CHECK(phase_ == Phase::kJoined);
+  SYNCNORM_CHECK(phase_ == Phase::kJoined || phase_ == Phase::kAway);
   if (absl::Status s = CheckOutgoing(key, moments); !s.ok()) return s;
   if (pending_.size() >= kMaxPending) {
     return Local(absl::StatusCode::kResourceExhausted,
@@ -163,12 +206,14 @@ absl::StatusOr<uint64_t> Session::Submit(const ReduceKey& key, const Moments& mo
   outgoing_.key.step = key.step;
   outgoing_.dtype = key.dtype;
   outgoing_.moments = moments;
-  *bytes = codec_.Encode(outgoing_);
+  outgoing_.answered = answered();
+  outgoing_.boundary = boundary;
+  Bytes encoded = Share(codec_.Encode(outgoing_));
   const uint64_t most = joined_.limits.max_message_bytes;
-  if (most != 0 && bytes->size() > most) {
+  if (most != 0 && encoded->size() > most) {
     return Local(absl::StatusCode::kResourceExhausted,
-                 absl::StrCat("layer ", key.layer, ", ", Where(), ": a message of ", bytes->size(),
-                              " bytes, the coordinator takes ", most),
+                 absl::StrCat("layer ", key.layer, ", ", Where(), ": a message of ",
+                              encoded->size(), " bytes, the coordinator takes ", most),
                  RoundKey());
   }
 
@@ -179,19 +224,21 @@ absl::StatusOr<uint64_t> Session::Submit(const ReduceKey& key, const Moments& mo
   pending.rows = moments.rows;
   pending.channels = moments.channels;
   pending.submitted = now;
+  pending.bytes = encoded;
   ++unanswered_;
+  *bytes = phase_ == Phase::kJoined ? std::move(encoded) : nullptr;
   return pending.key.round;
 }
 
-void Session::Receive(wire::CoordinatorMessage* message, absl::Time now,
+void Session::Receive(wire::CoordinatorMessage* message, std::string_view raw, absl::Time now,
                       std::vector<Completion>* done) {
   if (phase_ == Phase::kFailed || phase_ == Phase::kLeft) return;
   switch (message->kind) {
     case wire::CoordinatorMessage::Kind::kResult:
-      OnResult(&message->result, now, done);
+      OnResult(&message->result, raw, now, done);
       break;
     case wire::CoordinatorMessage::Kind::kFailure:
-      OnFailure(message->failure, now, done);
+      OnFailure(message->failure, raw, now, done);
       break;
     case wire::CoordinatorMessage::Kind::kJoined:
       OnJoined(&message->joined, done);
@@ -200,12 +247,18 @@ void Session::Receive(wire::CoordinatorMessage* message, absl::Time now,
       draining_ = std::move(message->draining.text);
       if (draining_.empty()) draining_ = "no reason given";
       break;
+    case wire::CoordinatorMessage::Kind::kEpochChanged:
+      OnEpochChanged(&message->epoch_changed, done);
+      break;
+    case wire::CoordinatorMessage::Kind::kHandover:
+      if (phase_ == Phase::kJoining) handed_over_ += message->handover.chunk;
+      break;
   }
   Advance(now, done);
 }
 
 void Session::OnJoined(wire::Joined* joined, std::vector<Completion>* done) {
-  if (phase_ != Phase::kJoining) {
+  if (phase_ != Phase::kJoining && phase_ != Phase::kAway) {
     Garbled(absl::InvalidArgumentError("a second Joined"), done);
     return;
   }
@@ -224,20 +277,78 @@ void Session::OnJoined(wire::Joined* joined, std::vector<Completion>* done) {
         done);
     return;
   }
+  const bool again = phase_ == Phase::kAway;
+  if (again && (joined->run_id != joined_.run_id || joined->epoch < joined_.epoch)) {
+    Garbled(Invalid("back in epoch ", joined->epoch, " of another run or an earlier time"), done);
+    return;
+  }
   joined_ = std::move(*joined);
   if (joined_.round_timeout <= absl::ZeroDuration()) joined_.round_timeout = join_.round_timeout;
   phase_ = Phase::kJoined;
+  if (!again) {
+    first_pending_ = std::max<uint64_t>(joined_.first_round, 1);
+    return;
+  }
+  replay_ = true;
+  attempts_ = 0;
+  draining_.clear();
+  if (finished_ && Contains(joined_.members, join_.rank)) TakePartAgain(joined_.first_round);
+}
+
+void Session::OnEpochChanged(wire::EpochChanged* changed, std::vector<Completion>* done) {
+  if (phase_ != Phase::kJoined) return;  // the Joined that follows tells it
+  if (changed->epoch <= joined_.epoch || changed->hosts.size() != joined_.world_size) {
+    Garbled(Invalid("epoch ", changed->epoch, " with ", changed->hosts.size(), " hosts after epoch ",
+                    joined_.epoch, " with ", joined_.world_size),
+            done);
+    return;
+  }
+  joined_.epoch = changed->epoch;
+  joined_.members = std::move(changed->members);
+  joined_.hosts = std::move(changed->hosts);
+  joined_.epoch_first_round = changed->first_round;
+  if (!changed->admitted.empty()) {
+    admission_ = Admission{std::move(changed->admitted), changed->provider == join_.rank};
+  }
+  if (finished_ && Contains(joined_.members, join_.rank)) TakePartAgain(changed->first_round);
+}
+
+void Session::TakePartAgain(uint64_t first_round) {
+  SYNCNORM_CHECK(pending_.empty());
+  finished_ = false;
+  first_pending_ = std::max(first_pending_, first_round);
+  // Whoever takes part has all answers from before.
+  Settle(answered());
 }
 
 Session::Pending* Session::Find(const RoundKey& key) {
-  if (key.epoch != joined_.epoch || key.round < first_pending_) return nullptr;
+  if (key.round < first_pending_) return nullptr;
   const uint64_t index = key.round - first_pending_;
   if (index >= pending_.size() || pending_[index].answered) return nullptr;
+  // With a policy that changes members, whoever opened the round gave it its epoch.
+  if (join_.on_loss == OnLoss::kFail && key.epoch != joined_.epoch) return nullptr;
   return &pending_[index];
 }
 
-void Session::OnResult(wire::Result* result, absl::Time now, std::vector<Completion>* done) {
+bool Session::AnsweredBefore(const RoundKey& key, std::string_view raw,
+                             std::vector<Completion>* done) {
+  const bool old = key.round < first_pending_ ||
+                   (key.round - first_pending_ < pending_.size() &&
+                    pending_[key.round - first_pending_].answered);
+  if (key.round == 0 || !old) return false;
+  for (const Kept& kept : kept_) {
+    if (kept.round == key.round && kept.bytes != raw) {
+      Garbled(Invalid("another answer to ", Describe(key), " than before"), done);
+    }
+  }
+  return true;
+}
+
+void Session::OnResult(wire::Result* result, std::string_view raw, absl::Time now,
+                       std::vector<Completion>* done) {
+  if (AnsweredBefore(result->key, raw, done)) return;
   Pending* const pending = Find(result->key);
+  if (pending != nullptr) pending->key.epoch = result->key.epoch;  // see Find
   if (pending == nullptr || !(pending->key == result->key)) {
     Garbled(Invalid("a result for ", Describe(result->key), " of epoch ", result->key.epoch,
                     ", which was not asked for or already answered"),
@@ -254,14 +365,23 @@ void Session::OnResult(wire::Result* result, absl::Time now, std::vector<Complet
     return;
   }
   last_failure_.clear();
-  Answer(pending, std::move(result->moments), now, done);
+  const uint64_t settled = result->settled;
+  Answer(pending, raw, std::move(result->moments), now, done);
+  Settle(settled);
 }
 
-void Session::OnFailure(const Failure& failure, absl::Time now, std::vector<Completion>* done) {
+void Session::OnFailure(const Failure& failure, std::string_view raw, absl::Time now,
+                        std::vector<Completion>* done) {
   if (failure.key.round == 0) {
+    // The coordinator goes down, or is not ready for those that come back: there may be another.
+    if (resumable() && failure.code == absl::StatusCode::kUnavailable) {
+      last_error_ = failure.text;
+      return;
+    }
     Fail(ToStatus(failure), done);
     return;
   }
+  if (AnsweredBefore(failure.key, raw, done)) return;
   // Members may have disagreed on the layer, so its name is not held against
   // what was submitted.
   Pending* const pending = Find(failure.key);
@@ -272,12 +392,19 @@ void Session::OnFailure(const Failure& failure, absl::Time now, std::vector<Comp
     return;
   }
   last_failure_ = failure.text;
-  Answer(pending, ToStatus(failure), now, done);
+  Answer(pending, raw, ToStatus(failure), now, done);
 }
 
-void Session::Answer(Pending* pending, absl::StatusOr<Moments> result, absl::Time now,
-                     std::vector<Completion>* done) {
-  answered_ = now;
+void Session::Answer(Pending* pending, std::string_view raw, absl::StatusOr<Moments> result,
+                     absl::Time now, std::vector<Completion>* done) {
+  answered_at_ = now;
+  if (resumable()) {
+    // In order but for rounds that failed ahead of their turn.
+    auto at = kept_.end();
+    while (at != kept_.begin() && std::prev(at)->round > pending->key.round) --at;
+    kept_.insert(at, Kept{pending->key.round, std::string(raw)});
+    if (kept_.size() > kMaxKept) kept_.pop_front();
+  }
   done->push_back({pending->key.round, std::move(result)});
   pending->answered = true;
   --unanswered_;
@@ -285,6 +412,10 @@ void Session::Answer(Pending* pending, absl::StatusOr<Moments> result, absl::Tim
     pending_.pop_front();
     ++first_pending_;
   }
+}
+
+void Session::Settle(uint64_t settled) {
+  while (!kept_.empty() && kept_.front().round <= settled) kept_.pop_front();
 }
 
 void Session::Fail(absl::Status why, std::vector<Completion>* done) {
@@ -297,6 +428,7 @@ void Session::Fail(absl::Status why, std::vector<Completion>* done) {
   }
   first_pending_ += pending_.size();
   pending_.clear();
+  kept_.clear();
   unanswered_ = 0;
 }
 
@@ -308,10 +440,20 @@ void Session::Garbled(const absl::Status& why, std::vector<Completion>* done) {
        done);
 }
 
-void Session::Closed(const absl::Status& why, std::vector<Completion>* done) {
+void Session::Closed(const absl::Status& why, absl::Time now, std::vector<Completion>* done) {
   if (phase_ == Phase::kFailed || phase_ == Phase::kLeft) return;
   const std::string reason =
       why.ok() ? "it ended the stream" : std::string(why.message().data(), why.message().size());
+  if (resumable()) {
+    if (phase_ != Phase::kAway) away_since_ = now;
+    // What the coordinator itself said comes first.
+    if (last_error_.empty() || !why.ok()) last_error_ = reason;
+    attempts_ += phase_ == Phase::kAway ? 1 : 0;
+    phase_ = Phase::kAway;
+    replay_ = false;
+    Advance(now, done);
+    return;
+  }
   const std::string drained =
       draining_.empty() ? "" : absl::StrCat(" (it was going down: ", draining_, ")");
   const char* const what =
@@ -321,19 +463,33 @@ void Session::Closed(const absl::Status& why, std::vector<Completion>* done) {
        done);
 }
 
+absl::Status Session::Away(absl::Time now) const {
+  const RoundKey key = pending_.empty() ? RoundKey() : pending_.front().key;
+  return Local(absl::StatusCode::kUnavailable,
+               absl::StrCat("lost the coordinator of ", Where(), " ",
+                            absl::FormatDuration(now - away_since_), " ago; ", attempts_,
+                            " attempts to come back; last error: ", last_error_,
+                            pending_.empty() ? "" : absl::StrCat("; ", Describe(key), " waits")),
+               key);
+}
+
 absl::Time Session::deadline() const {
   if (pending_.empty()) return absl::InfiniteFuture();
   return pending_.front().submitted + joined_.round_timeout + kAnswerSlack;
 }
 
 std::string Session::LastAnswer(absl::Time now) const {
-  if (answered_ == absl::InfinitePast()) return "it has answered no round yet";
-  return absl::StrCat("its last answer came ", absl::FormatDuration(now - answered_), " before",
+  if (answered_at_ == absl::InfinitePast()) return "it has answered no round yet";
+  return absl::StrCat("its last answer came ", absl::FormatDuration(now - answered_at_), " before",
                       last_failure_.empty() ? "" : ": ", last_failure_);
 }
 
 void Session::Advance(absl::Time now, std::vector<Completion>* done) {
   if (pending_.empty() || now < deadline()) return;
+  if (phase_ == Phase::kAway) {
+    Fail(Away(now), done);
+    return;
+  }
   const Pending& first = pending_.front();
   Fail(Local(absl::StatusCode::kDeadlineExceeded,
              absl::StrCat("no answer from the coordinator to ", Describe(first.key), " of ",
@@ -344,12 +500,41 @@ void Session::Advance(absl::Time now, std::vector<Completion>* done) {
        done);
 }
 
-std::string Session::Leave(std::string_view reason) {
-  SYNCNORM_CHECK(phase_ == Phase::kJoined && pending_.empty());
+Bytes Session::Leave(std::string_view reason) {
+  SYNCNORM_CHECK((phase_ == Phase::kJoined || phase_ == Phase::kAway) && pending_.empty());
+  const bool away = phase_ == Phase::kAway;
   phase_ = Phase::kLeft;
+  if (away) return nullptr;
   wire::Leave leave;
   leave.reason = std::string(reason);
-  return codec_.Encode(leave);
+  return Share(codec_.Encode(leave));
+}
+
+absl::StatusOr<Bytes> Session::Finish() {
+  if (phase_ == Phase::kFailed) return failure_;
+  if (phase_ == Phase::kLeft || join_.on_loss == OnLoss::kFail) {
+    return Local(absl::StatusCode::kFailedPrecondition,
+                 absl::StrCat(Where(), phase_ == Phase::kLeft
+                                           ? " has left"
+                                           : " cannot finish: the group's policy on_loss is fail"),
+                 RoundKey());
+  }
+  SYNCNORM_CHECK(pending_.empty());
+  // Told once; a member that comes back tells it by its Resume.
+  if (std::exchange(finished_, true) || phase_ == Phase::kAway) return Bytes();
+  return Share(codec_.Encode(wire::Finish()));
+}
+
+std::vector<Bytes> Session::HandOver(std::string_view state) {
+  std::vector<Bytes> messages;
+  wire::Handover piece;
+  do {
+    piece.chunk = std::string(state.substr(0, kHandoverChunk));
+    state.remove_prefix(piece.chunk.size());
+    piece.last = state.empty();
+    messages.push_back(Share(codec_.EncodeFromWorker(piece)));
+  } while (!piece.last);
+  return messages;
 }
 
 }  // namespace syncnorm

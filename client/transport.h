@@ -18,9 +18,12 @@
 //     messages that came before it, and after the outstanding Write.  A Write that
 //     failed is reported as written; the end of the stream tells why.
 //   * Cancel makes an outstanding Read, and so Next, end with kClosed without delay.
+//   * A Write that comes after the end of the stream has been told is lost; its end is told by
+//     another kClosed.  Before Open no Write may be outstanding.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -28,6 +31,9 @@
 #include "absl/time/time.h"
 
 namespace syncnorm {
+
+// An encoded message, which may be sent again.
+using Bytes = std::shared_ptr<const std::string>;
 
 class Transport {
  public:
@@ -39,9 +45,12 @@ class Transport {
   virtual void Open() = 0;
 
   // `last`: also closes this direction.
-  virtual void Write(std::string message, bool last) = 0;
+  virtual void Write(Bytes message, bool last) = 0;
   virtual void Read() = 0;
   virtual void Cancel() = 0;
+
+  // Whether a Write is outstanding, whose end Next has not told.
+  virtual bool writing() const = 0;
 
   // The next event; kNothing at `deadline` (monotonic, see proto/clock.h).  With
   // a deadline that has passed, looks once at the network and does not wait.

@@ -307,6 +307,7 @@ void To(const Joined& from, v1::Joined* to) {
   to->set_run_id(from.run_id);
   to->set_first_round(from.first_round);
   to->mutable_members()->Assign(from.members.begin(), from.members.end());
+  to->set_epoch_first_round(from.epoch_first_round);
 }
 
 absl::Status From(const v1::Joined& from, Joined* to) {
@@ -323,6 +324,7 @@ absl::Status From(const v1::Joined& from, Joined* to) {
   to->coordinator_id = from.coordinator_id();
   to->run_id = from.run_id();
   to->first_round = from.first_round();
+  to->epoch_first_round = from.epoch_first_round();
   if (to->epoch == 0) return Invalid("joined: epoch is 0");
   if (to->hosts.size() != to->world_size) {
     return Invalid("joined: ", to->hosts.size(), " hosts for a world size of ", to->world_size);

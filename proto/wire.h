@@ -78,6 +78,7 @@ struct Joined {
   uint64_t run_id = 0;
   uint64_t first_round = 0;
   std::vector<uint32_t> members;
+  uint64_t epoch_first_round = 0;
 };
 
 struct Contribution {

@@ -158,7 +158,8 @@ void Group::Start(Output* output) {
     brought_.clear();
     shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch());
   }
-  members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs);
+  members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
+                     members_.resumed_first_round());
   state_ = State::kRunning;
   rounds_.emplace(members_, shared_->limits, &shared_->codec, answered, std::move(answers));
   for (const uint32_t rank : members_.In(Member::State::kHere)) SendJoined(rank, output);
@@ -182,6 +183,7 @@ void Group::SendJoined(uint32_t rank, Output* output) {
   joined.round_timeout = members_.round_timeout();
   joined.members = members_.participants();
   joined.first_round = rounds_->last(rank) + 1;
+  joined.epoch_first_round = members_.first_round();
   output->replies.push_back(
       {members_.member(rank).stream,
        std::make_shared<const std::string>(shared_->codec.Encode(joined)), /*answer=*/true});
@@ -328,7 +330,7 @@ void Group::AdmitWaiting(absl::Time now, Output* output) {
 
 void Group::ChangeEpoch(const std::string& why, const std::vector<uint32_t>& admitted,
                         uint32_t provider, Output* output) {
-  members_.Establish(++shared_->epochs);
+  members_.Establish(++shared_->epochs, rounds_->next());
   wire::EpochChanged changed;
   changed.epoch = members_.epoch();
   changed.first_round = rounds_->next();

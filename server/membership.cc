@@ -237,9 +237,10 @@ void Membership::GiveUpAbsent() {
   }
 }
 
-void Membership::Establish(uint64_t epoch) {
+void Membership::Establish(uint64_t epoch, uint64_t first_round) {
   SYNCNORM_CHECK(epoch > epoch_);
   epoch_ = epoch;
+  first_round_ = first_round;
 }
 
 void Membership::Admit(uint32_t rank, Member member) {

@@ -95,7 +95,7 @@ class Membership {
   // Resuming: goes on without the ranks that are not seated.
   void GiveUpAbsent();
   // Starts the epoch, or the next one.
-  void Establish(uint64_t epoch);
+  void Establish(uint64_t epoch, uint64_t first_round);
   // A late worker takes the seat of a rank that has nobody, and takes part.
   void Admit(uint32_t rank, Member member);
   // The member's stream is over: its seat is free while the group forms; after, it is away, or
@@ -114,7 +114,9 @@ class Membership {
   uint64_t resumed_run() const { return resumed_run_; }
   uint64_t resumed_epoch() const { return resumed_epoch_; }
   bool resuming() const { return resumed_run_ != 0 && !established(); }
+  uint64_t resumed_first_round() const { return resumed_first_round_; }
   uint64_t epoch() const { return epoch_; }  // 0 while forming
+  uint64_t first_round() const { return first_round_; }  // of the epoch
   bool established() const { return epoch_ != 0; }
   uint32_t size() const { return static_cast<uint32_t>(members_.size()); }
   uint32_t here() const { return here_; }
@@ -168,6 +170,7 @@ class Membership {
   uint64_t resumed_epoch_ = 0;
   uint64_t resumed_first_round_ = 1;  // of that epoch
   uint64_t epoch_ = 0;
+  uint64_t first_round_ = 1;  // of that epoch
   uint32_t here_ = 0;
   uint32_t away_ = 0;
   std::vector<Member> members_;  // by rank

@@ -106,6 +106,7 @@ TEST(GoldenTest, BytesOfOneDotOneAreReadAsTheyWereMeant) {
   EXPECT_EQ(answer.joined.run_id, SampleResumedJoined().run_id);
   EXPECT_EQ(answer.joined.first_round, 42u);
   EXPECT_EQ(answer.joined.members, (std::vector<uint32_t>{0, 1}));
+  EXPECT_EQ(answer.joined.epoch_first_round, 30u);
   ASSERT_TRUE(codec.Decode(Read("result_settled"), &answer).ok());
   EXPECT_EQ(answer.result.settled, 40u);
   ASSERT_TRUE(codec.Decode(Read("epoch_changed"), &answer).ok());

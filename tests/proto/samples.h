@@ -83,6 +83,7 @@ inline Joined SampleResumedJoined() {
   joined.run_id = 0x0102030405060708;
   joined.first_round = 42;
   joined.members = {0, 1};
+  joined.epoch_first_round = 30;
   return joined;
 }
 

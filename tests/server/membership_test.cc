@@ -36,7 +36,7 @@ TEST_F(MembershipTest, IsFullWhenEveryRankIsSeated) {
   Fill();
   EXPECT_TRUE(members_.full());
   EXPECT_FALSE(members_.established());
-  members_.Establish(7);
+  members_.Establish(7, 1);
   EXPECT_EQ(members_.Name(), "group \"world\" epoch 7");
   EXPECT_EQ(members_.hosts(), (std::vector<std::string>{"h0", "h1", "h2"}));
   EXPECT_EQ(members_.Who(1), "rank 1 (host h1, pid 101)");
@@ -100,7 +100,7 @@ TEST_F(MembershipTest, JobsThatAreToldMustAgree) {
 
 TEST_F(MembershipTest, OnceEstablishedOnlyTheNewcomerIsRefused) {
   Fill();
-  members_.Establish(4);
+  members_.Establish(4, 1);
   wire::Join other = MakeJoin(1, 3);
   other.incarnation = "another process.";
   Membership::Joining joining = Join(50, other);

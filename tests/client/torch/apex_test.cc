@@ -1,5 +1,6 @@
 // apex's tests of its synchronised batch norm, with their sizes, seeds and bounds; the
 // reference is PyTorch's batch norm in float64 on the whole batch.
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 #include <syncnorm/torch.h>
 #include <torch/torch.h>
@@ -20,15 +21,17 @@ struct Whole {
   torch::Tensor y, dx, d_weight, d_bias, mean, var;
 };
 
-// x and grad as they are in `dtype`, and what float64 makes of them.
+// x and grad as they are in `dtype`, and what float64 makes of them.  The generator is its own:
+// two threads that seed LibTorch's one get data of neither seed.
 Whole Reference(uint64_t seed, int64_t n, int64_t side, torch::Dtype dtype) {
-  torch::manual_seed(seed);
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  const auto random = [&](at::IntArrayRef shape) { return at::randn(shape, generator); };
   const auto rounded = [&](const torch::Tensor& t) { return t.to(dtype).to(torch::kDouble); };
   Whole w;
-  w.x = rounded(torch::randn({n, kChannels, side, side}) * 3 + torch::randn({1, kChannels, 1, 1}));
-  w.grad = rounded(torch::randn({n, kChannels, side, side}));
-  w.weight = rounded(torch::randn({kChannels}));
-  w.bias = rounded(torch::randn({kChannels}));
+  w.x = rounded(random({n, kChannels, side, side}) * 3 + random({1, kChannels, 1, 1}));
+  w.grad = rounded(random({n, kChannels, side, side}));
+  w.weight = rounded(random({kChannels}));
+  w.bias = rounded(random({kChannels}));
   w.mean = torch::zeros({kChannels}, torch::kDouble);
   w.var = torch::ones({kChannels}, torch::kDouble);
   const torch::Tensor x = w.x.clone().requires_grad_();
