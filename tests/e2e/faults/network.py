@@ -129,7 +129,7 @@ def fault_13_a_host_vanishes(world):
 
 def fault_14_reset_storms(world):
     expected = harness.undisturbed(world.programs, 3, steps=60)
-    world.coordinator()
+    world.coordinator("--reconnect_grace=5s")  # a busy machine is no reason to lose a member here
     proxies = [world.proxy(seed) for seed in range(3)]
     workers = world.workers(3, each=lambda r: {"address": proxies[r].address, "window": 2 * r},
                             steps=60, progress=True)
