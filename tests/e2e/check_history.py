@@ -273,8 +273,10 @@ class Checker:
         if place is not None:
             if not re.search(r"\bepoch \d+", text):
                 lacks.append("epoch")
-            # A lost coordinator is nobody's layer.
-            if line["code"] not in OF_ONE_MEMBER and not re.search(r"\blayer|no round", text):
+            # A lost coordinator is nobody's layer; and one that was started again may know of a
+            # lost member's last round no more than its number.
+            if line["code"] not in OF_ONE_MEMBER and not re.search(
+                    r"\blayer|no round|its last was round \d", text):
                 lacks.append("layer")
         named = ranks_in(text)
         lacks += [f"rank {rank}" for rank in line["ranks"] if rank not in named]

@@ -233,8 +233,10 @@ class World:
 
     def restart(self, coordinator, *flags, **options):
         """kill -9, if it still runs, and again on the same address.  Returns the new one and the
-        time of the kill."""
+        time of the kill.  The old one is forgotten; its log goes on in that of the new one."""
         at = coordinator.kill() if coordinator.running() else micros()
+        coordinator.end()
+        self.processes.remove(coordinator)
         return self.coordinator(*flags, address=self.address, **options), at
 
     def proxy(self, seed=1):

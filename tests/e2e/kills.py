@@ -38,11 +38,7 @@ class Killer:
         while self.done < self.kills and all(w.running() for w in workers):
             time.sleep(self.rng.uniform(0, self.pause))
             coordinator, _ = self.world.restart(coordinator)
-            self.world.processes.remove(coordinator)  # else one more file handle a kill
-            self.world.processes = [p for p in self.world.processes if p.running()
-                                    or p.name != "coordinator"] + [coordinator]
             self.done += 1
-        return coordinator
 
 
 def chaos(options, programs):

@@ -80,7 +80,7 @@ def main():
         samples = {p.name: [] for p in processes}
         workers[0].wait_line("step 0")
         start = time.monotonic()
-        pause = min(1.0, options.rounds / 1e5)
+        pause = min(1.0, options.rounds / 1e6)
         while all(w.running() for w in workers):
             time.sleep(pause)
             done = steps_done(workers[0]) * 2 * LAYERS
