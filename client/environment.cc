@@ -3,7 +3,9 @@
 #include <syncnorm/group.h>
 
 #include <cstdlib>
+#include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
@@ -101,13 +103,35 @@ absl::Status Missing(const GroupOptions& options) {
       absl::StrCat("the environment does not tell ", absl::StrJoin(missing, ", ")));
 }
 
+// One of the policy's names.
+template <typename Policy>
+absl::Status ReadPolicy(const char* name, std::initializer_list<Policy> policies, Policy* to) {
+  const char* const value = Get(name);
+  if (value == nullptr) return absl::OkStatus();
+  std::vector<std::string> names;
+  for (const Policy policy : policies) {
+    names.emplace_back(Name(policy));
+    if (names.back() == value) {
+      *to = policy;
+      return absl::OkStatus();
+    }
+  }
+  return Unreadable(name, value, absl::StrJoin(names, ", ").c_str());
+}
+
 }  // namespace
 
 absl::StatusOr<GroupOptions> GroupOptions::FromEnvironment() {
   GroupOptions options;
-  for (const absl::Status& s : {ReadRankAndSize(&options), ReadAddress(&options.address),
-                                ReadDuration("SYNCNORM_CONNECT_TIMEOUT", &options.connect_timeout),
-                                ReadDuration("SYNCNORM_ROUND_TIMEOUT", &options.round_timeout)}) {
+  for (const absl::Status& s :
+       {ReadRankAndSize(&options), ReadAddress(&options.address),
+        ReadDuration("SYNCNORM_CONNECT_TIMEOUT", &options.connect_timeout),
+        ReadDuration("SYNCNORM_ROUND_TIMEOUT", &options.round_timeout),
+        ReadPolicy("SYNCNORM_ON_LOSS", {OnLoss::kFail, OnLoss::kShrink, OnLoss::kFinish},
+                   &options.on_loss),
+        ReadPolicy("SYNCNORM_NON_FINITE",
+                   {NonFinite::kFail, NonFinite::kPropagate, NonFinite::kDrop},
+                   &options.non_finite)}) {
     if (!s.ok()) return s;
   }
   for (const char* const name : {"SYNCNORM_JOB", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"}) {

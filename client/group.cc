@@ -2,11 +2,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <map>
 #include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "client/connection.h"
@@ -15,9 +16,13 @@
 #include "client/join.h"
 #include "client/options.h"
 #include "proto/clock.h"
+#include "proto/member_state.h"
 
 namespace syncnorm {
 namespace {
+
+// The layer that boundary rounds are of: no layer of a trainer is called so by accident.
+constexpr char kBoundaryLayer[] = "syncnorm.boundary";
 
 // In the order in which it is built; destroyed in the reverse.
 struct Membership {
@@ -29,8 +34,13 @@ struct Membership {
 
 class RemoteGroup final : public Group {
  public:
-  explicit RemoteGroup(std::unique_ptr<Membership> membership)
-      : membership_(std::move(membership)), connection_(membership_->connection.get()) {}
+  // `given`: what this worker was handed.
+  RemoteGroup(std::unique_ptr<Membership> membership, wire::MemberState given)
+      : membership_(std::move(membership)),
+        connection_(membership_->connection.get()),
+        boundaries_(given.boundaries),
+        handed_over_(std::move(given.trainer)),
+        given_(std::move(given.layers)) {}
 
   ~RemoteGroup() override {
     if (connection_->fork_guard().Forked()) {
@@ -44,8 +54,10 @@ class RemoteGroup final : public Group {
   const std::string& name() const override { return session().join().group; }
   int rank() const override { return static_cast<int>(session().join().rank); }
   int world_size() const override { return static_cast<int>(session().join().world_size); }
-  uint64_t epoch() const override { return session().epoch(); }
-  const std::vector<std::string>& hosts() const override { return session().joined().hosts; }
+  uint64_t epoch() const override { return View().epoch; }
+  std::vector<int> members() const override { return Ranks(View().members); }
+  std::vector<std::string> hosts() const override { return View().hosts; }
+  const std::string& handed_over() const override { return handed_over_; }
 
   bool connected() const override { return !left_.load(std::memory_order_relaxed); }
 
@@ -59,7 +71,7 @@ class RemoteGroup final : public Group {
     return connection_->ReduceNow(key, moments);
   }
 
-  absl::Status AddLayer(const std::string& name) override {
+  absl::Status AddLayer(const std::string& name, LayerState* state) override {
     if (absl::Status s = Usable(); !s.ok()) return s;
     const uint32_t most = session().joined().limits.max_layer_name_bytes;
     if (name.empty() || name.size() > most) {
@@ -67,15 +79,53 @@ class RemoteGroup final : public Group {
                                                      " bytes, expected 1 to ", most));
     }
     absl::MutexLock lock(&mutex_);
-    if (layers_.insert(name).second) return absl::OkStatus();
-    return absl::AlreadyExistsError(
-        absl::StrCat("layer ", name, " exists already in group ", this->name()));
+    if (layers_.contains(name)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("layer ", name, " exists already in group ", this->name()));
+    }
+    const auto given = given_.find(name);
+    if (given != given_.end() && state != nullptr) {
+      if (absl::Status loaded = state->Load(given->second); !loaded.ok()) return loaded;
+      given_.erase(given);
+    }
+    layers_.emplace(name, state);
+    return absl::OkStatus();
   }
 
   void RemoveLayer(const std::string& name) override {
     if (connection_->fork_guard().Forked()) return;
     absl::MutexLock lock(&mutex_);
     layers_.erase(name);
+  }
+
+  absl::StatusOr<Boundary> AtBoundary(
+      const std::function<absl::StatusOr<std::string>()>& state) override {
+    if (absl::Status s = Usable(); !s.ok()) return s;
+    if (session().join().on_loss != OnLoss::kShrink) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("group ", name(), ": AtBoundary needs the policy on_loss shrink"));
+    }
+    Moments one = Moments::Sums(1, 1, Precision::kF64);
+    one.values = {1};
+    const ReduceKey key{kBoundaryLayer, Direction::kNone, ++boundaries_, std::nullopt};
+    const absl::StatusOr<Moments> met = connection_->ReduceNow(key, one, /*boundary=*/true);
+    if (!met.ok()) return met.status();
+    const std::optional<Session::Admission> admission = connection_->TakeAdmission();
+    const Connection::View view = View();
+    Boundary boundary{view.epoch, Ranks(view.members), {}};
+    if (!admission.has_value()) return boundary;
+    boundary.admitted = Ranks(admission->admitted);
+    if (admission->provide) {
+      const absl::StatusOr<std::string> handed = Save(state);
+      if (!handed.ok()) return handed.status();
+      connection_->HandOver(*handed);
+    }
+    return boundary;
+  }
+
+  absl::Status Finish(absl::Duration timeout) override {
+    if (absl::Status s = Usable(); !s.ok()) return s;
+    return connection_->Finish(timeout);
   }
 
   absl::Status Leave() override {
@@ -99,15 +149,56 @@ class RemoteGroup final : public Group {
     return MomentsFuture(std::make_shared<FailedState>(std::move(why)));
   }
 
+  static std::vector<int> Ranks(const std::vector<uint32_t>& ranks) {
+    return {ranks.begin(), ranks.end()};
+  }
+
+  // All that a late member needs.
+  absl::StatusOr<std::string> Save(const std::function<absl::StatusOr<std::string>()>& state) {
+    wire::MemberState whole;
+    if (state) {
+      absl::StatusOr<std::string> trainer = state();
+      if (!trainer.ok()) return trainer.status();
+      whole.trainer = *std::move(trainer);
+    }
+    std::vector<std::pair<std::string, LayerState*>> layers;
+    {
+      absl::MutexLock lock(&mutex_);
+      layers.assign(layers_.begin(), layers_.end());
+    }
+    // Without the lock: a layer may wait for its results.
+    for (const auto& [name, layer] : layers) {
+      if (layer == nullptr) continue;
+      absl::StatusOr<std::string> saved = layer->Save();
+      if (!saved.ok()) return saved.status();
+      whole.layers.emplace(name, *std::move(saved));
+    }
+    whole.boundaries = boundaries_;
+    return wire::EncodeMemberState(whole);
+  }
+
+  Connection::View View() const {
+    // In a child of a fork the lock may be held for ever; what the join said is still right.
+    if (connection_->fork_guard().Forked()) {
+      const wire::Joined& joined = session().joined();
+      return {joined.epoch, joined.members, joined.hosts};
+    }
+    return connection_->view();
+  }
+
   absl::Status Usable() const { return connection_->fork_guard().Check(); }
   const Session& session() const { return connection_->session(); }
 
   std::unique_ptr<Membership> membership_;
   Connection* const connection_;
   std::atomic<bool> left_{false};
+  std::atomic<uint64_t> boundaries_;  // of all members, since the group began
+  const std::string handed_over_;
 
   absl::Mutex mutex_;
-  absl::flat_hash_set<std::string> layers_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, LayerState*> layers_ ABSL_GUARDED_BY(mutex_);
+  // States that this worker was handed, of layers that are not made yet.
+  std::map<std::string, std::string> given_ ABSL_GUARDED_BY(mutex_);
 };
 
 wire::Join MakeJoin(const GroupOptions& options, const std::string& incarnation) {
@@ -121,6 +212,8 @@ wire::Join MakeJoin(const GroupOptions& options, const std::string& incarnation)
   join.job = options.job;
   join.round_timeout = options.round_timeout;
   join.join_timeout = options.connect_timeout;
+  join.on_loss = options.on_loss;
+  join.non_finite = options.non_finite;
   return join;
 }
 
@@ -143,10 +236,15 @@ absl::StatusOr<std::unique_ptr<Group>> Group::Connect(GroupOptions options) {
   absl::StatusOr<std::unique_ptr<Session>> session = JoinGroup(
       address, MakeJoin(options, membership->incarnation->bytes()), &clock, transport.get());
   if (!session.ok()) return session.status();
+  absl::StatusOr<wire::MemberState> given = wire::DecodeMemberState((*session)->handed_over());
+  if (!given.ok()) {
+    return absl::InternalError(absl::StrCat("what was handed over to ", (*session)->Where(),
+                                            " cannot be read: ", given.status().message()));
+  }
   membership->connection =
       std::make_shared<Connection>(*std::move(session), std::move(transport), &clock);
   membership->connection->Start();
-  return std::make_unique<RemoteGroup>(std::move(membership));
+  return std::make_unique<RemoteGroup>(std::move(membership), *std::move(given));
 }
 
 }  // namespace syncnorm

@@ -185,10 +185,10 @@ absl::StatusOr<uint64_t> Session::Submit(const ReduceKey& key, const Moments& mo
     return failure_;
   }
   if (phase_ == Phase::kLeft || finished_) {
-    return Local(absl::StatusCode::kFailedPrecondition,
-                 absl::StrCat("layer ", key.layer, ": ", Where(),
-                              finished_ ? " has finished" : " has left"),
-                 RoundKey());
+    return Local(
+        absl::StatusCode::kFailedPrecondition,
+        absl::StrCat("layer ", key.layer, ": ", Where(), finished_ ? " has finished" : " has left"),
+        RoundKey());
   }
   SYNCNORM_CHECK(phase_ == Phase::kJoined || phase_ == Phase::kAway);
   if (absl::Status s = CheckOutgoing(key, moments); !s.ok()) return s;
@@ -298,8 +298,8 @@ void Session::OnJoined(wire::Joined* joined, std::vector<Completion>* done) {
 void Session::OnEpochChanged(wire::EpochChanged* changed, std::vector<Completion>* done) {
   if (phase_ != Phase::kJoined) return;  // the Joined that follows tells it
   if (changed->epoch <= joined_.epoch || changed->hosts.size() != joined_.world_size) {
-    Garbled(Invalid("epoch ", changed->epoch, " with ", changed->hosts.size(), " hosts after epoch ",
-                    joined_.epoch, " with ", joined_.world_size),
+    Garbled(Invalid("epoch ", changed->epoch, " with ", changed->hosts.size(),
+                    " hosts after epoch ", joined_.epoch, " with ", joined_.world_size),
             done);
     return;
   }
@@ -332,10 +332,10 @@ Session::Pending* Session::Find(const RoundKey& key) {
 
 bool Session::AnsweredBefore(const RoundKey& key, std::string_view raw,
                              std::vector<Completion>* done) {
-  const bool old = key.round < first_pending_ ||
-                   (key.round - first_pending_ < pending_.size() &&
-                    pending_[key.round - first_pending_].answered);
-  if (key.round == 0 || !old) return false;
+  const bool old = key.round < first_pending_ || (key.round - first_pending_ < pending_.size() &&
+                                                  pending_[key.round - first_pending_].answered);
+  // Only who replays is answered twice.
+  if (key.round == 0 || !old || !resumable()) return false;
   for (const Kept& kept : kept_) {
     if (kept.round == key.round && kept.bytes != raw) {
       Garbled(Invalid("another answer to ", Describe(key), " than before"), done);

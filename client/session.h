@@ -89,8 +89,8 @@ class Session {
   // Once joined again: everything that is unanswered, in order.  Empty until then, and after.
   std::vector<Bytes> TakeReplay();
 
-  // Gives the round's number and, in `bytes`, what to send; null while away, as TakeReplay sends it.
-  // `boundary`: the round between two steps at which waiting workers are admitted.
+  // Gives the round's number and, in `bytes`, what to send; null while away, as TakeReplay sends
+  // it. `boundary`: the round between two steps at which waiting workers are admitted.
   //   kInvalidArgument     the moments or the layer's name are malformed (which, and what is
   //                        allowed);
   //   kResourceExhausted   beyond the coordinator's limits (both values), or kMaxPending;

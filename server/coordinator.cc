@@ -124,9 +124,9 @@ std::optional<Failure> Coordinator::Over(const wire::Join& join) const {
   const bool at_fault = why == nullptr || std::find(why->ranks.begin(), why->ranks.end(),
                                                     join.rank) != why->ranks.end();
   if (!at_fault && why->group == join.group) return *why;
-  std::string text = absl::StrCat("group \"", join.group, "\": fenced: ",
-                                  Worker(join.rank, join.host, join.pid), " resumes epoch ",
-                                  join.resume->epoch, ", which is over");
+  std::string text =
+      absl::StrCat("group \"", join.group, "\": fenced: ", Worker(join.rank, join.host, join.pid),
+                   " resumes epoch ", join.resume->epoch, ", which is over");
   if (why != nullptr) absl::StrAppend(&text, " (", why->text, ")");
   if (current != nullptr && current->members().epoch() != 0) {
     absl::StrAppend(&text, ", current is ", current->members().epoch());
@@ -262,8 +262,7 @@ void Coordinator::OnDisconnect(absl::Time now, StreamId stream, Output* output) 
   End(now, stream, "disconnected", /*may_return=*/true, output);
 }
 
-void Coordinator::OnCutOff(absl::Time now, StreamId stream, absl::string_view how,
-                           Output* output) {
+void Coordinator::OnCutOff(absl::Time now, StreamId stream, absl::string_view how, Output* output) {
   End(now, stream, how, /*may_return=*/false, output);
 }
 
@@ -338,7 +337,8 @@ void Coordinator::Drain(absl::Time now, absl::Duration grace, Output* output) {
 
 void Coordinator::TurnAway(StreamId stream, const Failure& failure, Output* output) {
   streams_.erase(stream);
-  output->replies.push_back({stream, std::make_shared<const std::string>(shared_.codec.Encode(failure)),
+  output->replies.push_back({stream,
+                             std::make_shared<const std::string>(shared_.codec.Encode(failure)),
                              /*answer=*/true, /*close=*/true});
 }
 

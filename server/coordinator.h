@@ -144,7 +144,7 @@ class Coordinator {
   uint64_t made_ = 0;
   absl::flat_hash_map<uint64_t, Failure> ended_;  // runs; at most Limits.groups
   std::deque<uint64_t> ended_order_;              // the oldest first
-  Rounds::Counters past_;  // of groups that are no more
+  Rounds::Counters past_;                         // of groups that are no more
   bool draining_ = false;
   absl::Time drain_deadline_ = absl::InfiniteFuture();
   absl::Time next_deadline_ = absl::InfiniteFuture();

@@ -82,7 +82,8 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
 }
 
 absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* output) {
-  if (!members_.Brought(rank)) return absl::InvalidArgumentError("an answer that was not announced");
+  if (!members_.Brought(rank))
+    return absl::InvalidArgumentError("an answer that was not announced");
   const auto answered = [&] {
     output->replies.push_back({members_.member(rank).stream, nullptr, /*answer=*/true});
   };
@@ -184,9 +185,9 @@ void Group::SendJoined(uint32_t rank, Output* output) {
   joined.members = members_.participants();
   joined.first_round = rounds_->last(rank) + 1;
   joined.epoch_first_round = members_.first_round();
-  output->replies.push_back(
-      {members_.member(rank).stream,
-       std::make_shared<const std::string>(shared_->codec.Encode(joined)), /*answer=*/true});
+  output->replies.push_back({members_.member(rank).stream,
+                             std::make_shared<const std::string>(shared_->codec.Encode(joined)),
+                             /*answer=*/true});
 }
 
 void Group::EndJoining(const Failure& failure, Output* output) {
@@ -206,30 +207,30 @@ Group::Welcome Group::Wait(absl::Time now, StreamId stream, const wire::Join& jo
   if (held != waiting_.end()) {
     const Member& other = held->second.member;
     if (other.incarnation != join.incarnation) {
-      TurnAway(stream,
-               members_.Fail(absl::StatusCode::kAlreadyExists, RoundKey{.epoch = members_.epoch()},
-                             {join.rank},
-                             absl::StrCat(members_.Name(), ": ",
-                                          Worker(join.rank, join.host, join.pid),
-                                          " claims a rank that ",
-                                          Worker(join.rank, other.host, other.pid),
-                                          " waits to be admitted with")),
-               output);
+      TurnAway(
+          stream,
+          members_.Fail(
+              absl::StatusCode::kAlreadyExists, RoundKey{.epoch = members_.epoch()}, {join.rank},
+              absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
+                           " claims a rank that ", Worker(join.rank, other.host, other.pid),
+                           " waits to be admitted with")),
+          output);
       return Welcome::kOut;
     }
-    TurnAway(other.stream,
-             members_.Fail(absl::StatusCode::kFailedPrecondition, RoundKey(), {join.rank},
-                           absl::StrCat(members_.Name(), ": ",
-                                        Worker(join.rank, join.host, join.pid),
-                                        " has joined again, on another stream")),
-             output);
+    TurnAway(
+        other.stream,
+        members_.Fail(absl::StatusCode::kFailedPrecondition, RoundKey(), {join.rank},
+                      absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
+                                   " has joined again, on another stream")),
+        output);
   }
   Candidate candidate;
-  candidate.member = Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
+  candidate.member =
+      Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
   candidate.member.acknowledges = true;
   candidate.since = now;
-  candidate.timeout = join.join_timeout > absl::ZeroDuration() ? join.join_timeout
-                                                               : shared_->timeouts.join;
+  candidate.timeout =
+      join.join_timeout > absl::ZeroDuration() ? join.join_timeout : shared_->timeouts.join;
   waiting_.insert_or_assign(join.rank, std::move(candidate));
   Note(Note::Severity::kInfo,
        absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
@@ -346,7 +347,8 @@ void Group::ChangeEpoch(const std::string& why, const std::vector<uint32_t>& adm
   Note(Note::Severity::kInfo, changed.text, output);
 }
 
-absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover& piece, Output* output) {
+absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover& piece,
+                             Output* output) {
   // Those it was for may have gone meanwhile.
   if (!handing_over_.has_value()) return absl::OkStatus();
   if (handing_over_->provider != rank) {
@@ -371,7 +373,8 @@ absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover
   return absl::OkStatus();
 }
 
-void Group::EndHandover(absl::Time now, absl::StatusCode code, const std::string& why, Output* output) {
+void Group::EndHandover(absl::Time now, absl::StatusCode code, const std::string& why,
+                        Output* output) {
   const std::vector<uint32_t> admitted = std::move(handing_over_->to);
   handing_over_.reset();
   for (const uint32_t rank : admitted) {
@@ -386,9 +389,8 @@ void Group::EndHandover(absl::Time now, absl::StatusCode code, const std::string
 }
 
 bool Group::IsAdmitted(uint32_t rank) const {
-  return handing_over_.has_value() &&
-         std::find(handing_over_->to.begin(), handing_over_->to.end(), rank) !=
-             handing_over_->to.end();
+  return handing_over_.has_value() && std::find(handing_over_->to.begin(), handing_over_->to.end(),
+                                                rank) != handing_over_->to.end();
 }
 
 bool Group::IsJoined(StreamId stream, uint32_t rank) const {
@@ -397,16 +399,16 @@ bool Group::IsJoined(StreamId stream, uint32_t rank) const {
          member.stream == stream && member.kept == 0 && !IsAdmitted(rank);
 }
 
-void Group::Leave(absl::Time now, StreamId stream, uint32_t rank, const std::string& reason, Output* output) {
+void Group::Leave(absl::Time now, StreamId stream, uint32_t rank, const std::string& reason,
+                  Output* output) {
   output->replies.push_back({stream, nullptr, /*answer=*/true, /*close=*/true});
   if (members_.member(rank).stream != stream) {
     waiting_.erase(rank);
     return;
   }
   const bool running = state_ == State::kRunning || state_ == State::kLeaving;
-  const std::string how =
-      absl::StrCat("left", reason.empty() ? "" : ": ", reason, "; ",
-                   running ? rounds_->LastOf(rank) : std::string());
+  const std::string how = absl::StrCat("left", reason.empty() ? "" : ": ", reason, "; ",
+                                       running ? rounds_->LastOf(rank) : std::string());
   members_.Gone(rank, Member::State::kLeft);
   if (!running) return;
   if (members_.on_loss() == OnLoss::kShrink) {
@@ -415,7 +417,8 @@ void Group::Leave(absl::Time now, StreamId stream, uint32_t rank, const std::str
   }
   state_ = State::kLeaving;
   if (rounds_->Waits(rank)) {
-    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(members_.Who(rank), " ", how), output);
+    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(members_.Who(rank), " ", how),
+          output);
   }
 }
 
@@ -448,7 +451,8 @@ void Group::LoseForGood(absl::Time now, uint32_t rank, const std::string& how, O
   if (members_.on_loss() == OnLoss::kShrink) {
     Shrink(now, rank, what, output);
   } else {
-    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(members_.Who(rank), " ", what), output);
+    Close(now, absl::StatusCode::kAborted, {rank}, absl::StrCat(members_.Who(rank), " ", what),
+          output);
   }
 }
 
@@ -499,8 +503,7 @@ void Group::Tick(absl::Time now, Output* output) {
   if (state_ != State::kRunning && state_ != State::kLeaving) return;
   for (const uint32_t rank : members_.In(Member::State::kAway)) {
     const Member& member = members_.member(rank);
-    if (member.state != Member::State::kAway ||
-        now < member.away + shared_->timeouts.reconnect) {
+    if (member.state != Member::State::kAway || now < member.away + shared_->timeouts.reconnect) {
       continue;
     }
     LoseForGood(now, rank,
@@ -510,11 +513,11 @@ void Group::Tick(absl::Time now, Output* output) {
     if (state_ == State::kClosed) return;
   }
   if (handing_over_.has_value() && now >= handing_over_->deadline) {
-    EndHandover(now, absl::StatusCode::kDeadlineExceeded,
-                absl::StrCat(members_.Who(handing_over_->provider),
-                             " did not hand its state over within ",
-                             InSeconds(members_.round_timeout())),
-                output);
+    EndHandover(
+        now, absl::StatusCode::kDeadlineExceeded,
+        absl::StrCat(members_.Who(handing_over_->provider), " did not hand its state over within ",
+                     InSeconds(members_.round_timeout())),
+        output);
   }
   for (auto it = waiting_.begin(); it != waiting_.end();) {
     const auto& [rank, candidate] = *it;
@@ -522,12 +525,12 @@ void Group::Tick(absl::Time now, Output* output) {
       ++it;
       continue;
     }
-    TurnAway(candidate.member.stream,
-             members_.Fail(absl::StatusCode::kDeadlineExceeded, RoundKey(), {rank},
-                           absl::StrCat(members_.Name(), ": the members came to no boundary, to ",
-                                        "admit rank ", rank, ", within ",
-                                        InSeconds(candidate.timeout))),
-             output);
+    TurnAway(
+        candidate.member.stream,
+        members_.Fail(absl::StatusCode::kDeadlineExceeded, RoundKey(), {rank},
+                      absl::StrCat(members_.Name(), ": the members came to no boundary, to ",
+                                   "admit rank ", rank, ", within ", InSeconds(candidate.timeout))),
+        output);
     it = waiting_.erase(it);
   }
   rounds_->Expire(now, &answers_);
@@ -542,7 +545,8 @@ void Group::Drain(absl::Time now, Output* output) {
   for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
     TurnAway(candidate.member.stream, failure, output);
   }
-  if (handing_over_.has_value()) EndHandover(now, absl::StatusCode::kUnavailable, kGoingDown, output);
+  if (handing_over_.has_value())
+    EndHandover(now, absl::StatusCode::kUnavailable, kGoingDown, output);
 }
 
 void Group::Shut(absl::Time now, Output* output) {
@@ -555,8 +559,8 @@ void Group::Shut(absl::Time now, Output* output) {
   }
   if (state_ == State::kLeaving) {
     const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
-    Close(now, absl::StatusCode::kAborted, left, absl::StrCat(Ranks(left), " left, and ", kGoingDown),
-          output);
+    Close(now, absl::StatusCode::kAborted, left,
+          absl::StrCat(Ranks(left), " left, and ", kGoingDown), output);
   }
   const bool running = state_ == State::kRunning;
   state_ = State::kClosed;

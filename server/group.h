@@ -145,8 +145,8 @@ class Group {
   void Shrink(absl::Time now, uint32_t rank, const std::string& how, Output* output);
   void LoseForGood(absl::Time now, uint32_t rank, const std::string& how, Output* output);
   // The next epoch begins: told to all members but those in `admitted`.
-  void ChangeEpoch(const std::string& why, const std::vector<uint32_t>& admitted,
-                   uint32_t provider, Output* output);
+  void ChangeEpoch(const std::string& why, const std::vector<uint32_t>& admitted, uint32_t provider,
+                   Output* output);
   // If nobody takes part any more, and some have finished, these take part again.
   void Regroup(Output* output);
   // Between two rounds: those that wait take part from now on.

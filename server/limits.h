@@ -70,9 +70,9 @@ struct Timeouts {
   // From a stream's opening to its Join, which the worker sends at once: only an idle or hostile
   // peer takes longer.
   absl::Duration hello = absl::Seconds(5);
-  // From the end of a member's connection to its loss, for it to come back.  A worker notices within
-  // 20 ms (client/connection.cc) and needs two round trips; the others are to know within 200 ms
-  // that it is gone.
+  // From the end of a member's connection to its loss, for it to come back.  A worker notices
+  // within 20 ms (client/connection.cc) and needs two round trips; the others are to know within
+  // 200 ms that it is gone.
   absl::Duration reconnect = absl::Milliseconds(150);
   // After a restart of the coordinator, from the first member that resumes to the last: workers try
   // every 250 ms, so that this is for those that are slow to notice (15 s where packets vanish).

@@ -83,10 +83,9 @@ std::optional<Membership::Joining> Membership::CheckAgreement(const wire::Join& 
                                  founder_, " said ", NameOf(on_loss_), " before"));
   }
   if (join.non_finite != non_finite_) {
-    return Disagree(
-        absl::StatusCode::kAborted, join.rank,
-        absl::StrCat(Newcomer(join), " says non_finite ", NameOf(join.non_finite), ", ",
-                     founder_, " said ", NameOf(non_finite_), " before"));
+    return Disagree(absl::StatusCode::kAborted, join.rank,
+                    absl::StrCat(Newcomer(join), " says non_finite ", NameOf(join.non_finite), ", ",
+                                 founder_, " said ", NameOf(non_finite_), " before"));
   }
   return std::nullopt;
 }
@@ -99,12 +98,12 @@ Membership::Joining Membership::JoinEstablished(absl::Time now, StreamId stream,
   Joining joining;
   if (join.resume.has_value()) {
     if (!holds || !same_process) {
-      return Refused(absl::StatusCode::kFailedPrecondition, join.rank,
-                     absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ",
-                                  join.resume->epoch, ", in which its rank is ",
-                                  holds ? absl::StrCat("held by ", Who(join.rank))
-                                        : "not held by it any more",
-                                  "; join again"));
+      return Refused(
+          absl::StatusCode::kFailedPrecondition, join.rank,
+          absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ", join.resume->epoch,
+                       ", in which its rank is ",
+                       holds ? absl::StrCat("held by ", Who(join.rank)) : "not held by it any more",
+                       "; join again"));
     }
     joining.kind = Joining::Kind::kReturned;
     if (member.state == Member::State::kHere) joining.replaced = member.stream;
@@ -142,8 +141,7 @@ Membership::Joining Membership::JoinResuming(const wire::Join& join) {
   if (!members_[join.rank].takes_part && !resume.finished) {
     joining = Refused(absl::StatusCode::kFailedPrecondition, join.rank,
                       absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ", resume.epoch,
-                                   ", and is no member of epoch ", resumed_epoch_,
-                                   "; join again"));
+                                   ", and is no member of epoch ", resumed_epoch_, "; join again"));
   }
   return joining;
 }
@@ -207,17 +205,16 @@ Membership::Joining Membership::Refused(absl::StatusCode code, uint32_t rank,
                                         const std::string& text) const {
   Joining joining;
   joining.kind = Joining::Kind::kRefused;
-  joining.failure =
-      Fail(code, RoundKey{.epoch = epoch_}, {rank}, absl::StrCat(Name(), ": ", text));
+  joining.failure = Fail(code, RoundKey{.epoch = epoch_}, {rank}, absl::StrCat(Name(), ": ", text));
   return joining;
 }
 
 Membership::Joining Membership::Disagree(absl::StatusCode code, uint32_t rank,
                                          const std::string& text) const {
-  Joining joining = Refused(
-      code, rank,
-      absl::StrCat(text, established() ? "; the epoch goes on without the newcomer"
-                                       : "; the joining is over for all"));
+  Joining joining =
+      Refused(code, rank,
+              absl::StrCat(text, established() ? "; the epoch goes on without the newcomer"
+                                               : "; the joining is over for all"));
   if (!established()) joining.kind = Joining::Kind::kEnded;
   return joining;
 }
@@ -344,12 +341,12 @@ Failure Membership::JoinDeadline() const {
       missing.push_back(rank);
     }
   }
-  std::string text =
-      resuming() ? absl::StrCat(Name(), ": ", missing.empty() ? "members" : Ranks(missing),
-                                " did not resume within ", InSeconds(resume_),
-                                ", after the coordinator was started again")
-                 : absl::StrCat(Name(), ": ", Ranks(missing), " of world_size ", size(),
-                                " did not join within ", InSeconds(join_timeout_));
+  std::string text = resuming()
+                         ? absl::StrCat(Name(), ": ", missing.empty() ? "members" : Ranks(missing),
+                                        " did not resume within ", InSeconds(resume_),
+                                        ", after the coordinator was started again")
+                         : absl::StrCat(Name(), ": ", Ranks(missing), " of world_size ", size(),
+                                        " did not join within ", InSeconds(join_timeout_));
   if (!present.empty()) absl::StrAppend(&text, "; present: ", Ranks(present));
   return Fail(absl::StatusCode::kDeadlineExceeded, RoundKey(), missing, std::move(text));
 }

@@ -115,7 +115,7 @@ class Membership {
   uint64_t resumed_epoch() const { return resumed_epoch_; }
   bool resuming() const { return resumed_run_ != 0 && !established(); }
   uint64_t resumed_first_round() const { return resumed_first_round_; }
-  uint64_t epoch() const { return epoch_; }  // 0 while forming
+  uint64_t epoch() const { return epoch_; }              // 0 while forming
   uint64_t first_round() const { return first_round_; }  // of the epoch
   bool established() const { return epoch_ != 0; }
   uint32_t size() const { return static_cast<uint32_t>(members_.size()); }

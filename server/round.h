@@ -80,7 +80,7 @@ class Round {
   bool expects(uint32_t rank) const { return expected_[rank]; }
   bool has(uint32_t rank) const { return contributed_[rank]; }
   std::vector<uint32_t> contributed() const;
-  std::vector<uint32_t> missing() const;  // expected, and has not contributed
+  std::vector<uint32_t> missing() const;           // expected, and has not contributed
   const Bytes& answer() const { return answer_; }  // once ended
   // Of the values held; 0 once ended.
   uint64_t open_bytes() const { return aggregator_.bytes(); }

@@ -71,7 +71,9 @@ std::string FirstNotFinite(const Moments& moments) {
   const auto index = static_cast<int64_t>(found - moments.values.begin());
   const int64_t row = index / moments.channels;
   const char* const what = std::isnan(*found) ? "NaN" : *found > 0 ? "Inf" : "-Inf";
-  const char* const name = moments.kind != MomentKind::kMeanM2 ? "" : row == 0 ? " (mean)" : " (M2)";
+  const char* const name = moments.kind != MomentKind::kMeanM2 ? ""
+                           : row == 0                          ? " (mean)"
+                                                               : " (M2)";
   return absl::StrCat(what, " in row ", row, name, " at channel ", index % moments.channels);
 }
 
@@ -87,10 +89,9 @@ Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* cod
   first_ = Settled() + 1;
   for (KeptAnswer& answer : answers) {
     SYNCNORM_CHECK(answer.key.round == next());
-    const Round& round =
-        rounds_.emplace_back(orders_.back(), std::move(answer.key),
-                             answer.failed ? Round::State::kFailed : Round::State::kComplete,
-                             std::move(answer.bytes));
+    const Round& round = rounds_.emplace_back(
+        orders_.back(), std::move(answer.key),
+        answer.failed ? Round::State::kFailed : Round::State::kComplete, std::move(answer.bytes));
     kept_bytes_ += round.kept_bytes();
   }
   oldest_open_ = next();
@@ -170,8 +171,8 @@ void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
         Fail(absl::StatusCode::kAborted, *round, {rank}, bad + "; it is left out for all").text);
   }
   open_bytes_ -= round->open_bytes();
-  const Round::Added added = bad.empty() ? round->Add(rank, contribution)
-                                         : round->AddWithoutValues(rank, *contribution);
+  const Round::Added added =
+      bad.empty() ? round->Add(rank, contribution) : round->AddWithoutValues(rank, *contribution);
   open_bytes_ += round->open_bytes();
   switch (added) {
     case Round::Added::kWaiting:
@@ -184,8 +185,7 @@ void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
       break;
     case Round::Added::kChanged:
       End(round,
-          Fail(absl::StatusCode::kAborted, *round, {rank},
-               Changed(*round, rank, *contribution)),
+          Fail(absl::StatusCode::kAborted, *round, {rank}, Changed(*round, rank, *contribution)),
           rank, answers);
       break;
     case Round::Added::kMismatch:

@@ -177,8 +177,8 @@ class Rounds {
   uint64_t kept_bytes_ = 0;
   std::vector<uint64_t> last_;      // by rank: the last round it contributed to
   std::vector<uint64_t> answered_;  // by rank: it needs no answer to rounds up to this one
-  History history_;             // of complete rounds
-  wire::Result result_;         // reused
+  History history_;                 // of complete rounds
+  wire::Result result_;             // reused
   Counters counters_;
   std::vector<std::string> failures_;
 };

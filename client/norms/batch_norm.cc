@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "client/norms/backend.h"
+#include "client/norms/batch_norm_kept.h"
 #include "client/norms/channels.h"
 #include "client/norms/errors.h"
 #include "client/norms/grid.h"
@@ -51,20 +52,14 @@ absl::Status SyncBatchNorm::Forward(const ConstTensor& x, const PositionMask* ma
 
   // 2. Mean and variance: the group's, this worker's, or the running ones.
   now.batch_statistics = training_ || !options_.track_running_stats;
-  now.synchronised = now.batch_statistics && need_sync();
   if (now.batch_statistics) {
     Moments local = Moments::MeanM2(channels, PrecisionOf(x.dtype));
     Backend().MeanM2(in, DataOrNull(now.valid), &local.count, local.row(0).data(),
                      local.row(1).data());
-    if (now.synchronised) now.step = ++steps_;
-    const absl::StatusOr<Moments> global =
-        now.synchronised ? group_->ReduceNow({name_, Direction::kForward, now.step, x.dtype}, local)
-                         : ReduceAlone(local);
-    if (!global.ok()) return global.status();
-    now.count = global->count;
-    now.mean.assign(global->row(0).begin(), global->row(0).end());
-    now.invstd = InverseRoots(Means(global->row(1), global->count), options_.eps);
-    if (training_ && options_.track_running_stats) MoveRunningStatistics(*global);
+    const absl::Status taken = training_ && kept_->Recomputing()
+                                   ? Recall(local, &now)
+                                   : TakeStatistics(x.dtype, std::move(local), &now);
+    if (!taken.ok()) return taken;
   } else {
     now.mean = running_mean_;
     now.invstd = InverseRoots(running_var_, options_.eps);
@@ -76,6 +71,36 @@ absl::Status SyncBatchNorm::Forward(const ConstTensor& x, const PositionMask* ma
   const std::vector<double> shift = ValuesOr(bias_, channels, 0);
   Backend().Affine(in, DataOrNull(now.valid), now.mean.data(), scale.data(), shift.data(), out);
   if (context != nullptr) *context = std::move(now);
+  return absl::OkStatus();
+}
+
+absl::Status SyncBatchNorm::TakeStatistics(DType dtype, Moments local, Context* now) {
+  now->synchronised = need_sync();
+  if (now->synchronised) now->step = ++steps_;
+  const absl::StatusOr<Moments> global =
+      now->synchronised ? group_->ReduceNow({name_, Direction::kForward, now->step, dtype}, local)
+                        : ReduceAlone(local);
+  if (!global.ok()) return global.status();
+  now->count = global->count;
+  now->mean.assign(global->row(0).begin(), global->row(0).end());
+  now->invstd = InverseRoots(Means(global->row(1), global->count), options_.eps);
+  if (!training_) return absl::OkStatus();
+  if (options_.track_running_stats) MoveRunningStatistics(*global);
+  now->forward = kept_->Keep(std::move(local),
+                             {now->synchronised, now->step, now->count, now->mean, now->invstd});
+  return absl::OkStatus();
+}
+
+// What the forward that this one repeats took.
+absl::Status SyncBatchNorm::Recall(const Moments& local, Context* now) const {
+  const auto* kept = kept_->Find(local);
+  if (kept == nullptr) return kept_->NotFound(name_);
+  now->forward = kept->number;
+  now->synchronised = kept->forward.synchronised;
+  now->step = kept->forward.step;
+  now->count = kept->forward.count;
+  now->mean = kept->forward.mean;
+  now->invstd = kept->forward.invstd;
   return absl::OkStatus();
 }
 
@@ -111,6 +136,7 @@ absl::Status SyncBatchNorm::Backward(const Context& context, const ConstTensor& 
   const ConstSlab in{x.data, x.dtype, *grid};
   const ConstSlab gradient{dy.data, dy.dtype, *grid};
   const uint8_t* valid = DataOrNull(context.valid);
+  kept_->BackwardCame(context.forward);
 
   // 2. This worker's sums, which are the gradients of bias and, times s, of weight.
   Moments local = Moments::Sums(2, channels, PrecisionOf(x.dtype));

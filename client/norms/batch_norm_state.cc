@@ -6,8 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "client/norms/batch_norm_kept.h"
 #include "client/norms/errors.h"
 #include "client/norms/state_map.h"
+#include "proto/layer_state.h"
 
 namespace syncnorm {
 namespace {
@@ -27,6 +29,9 @@ absl::Status CheckOptions(const std::string& name, const BatchNormOptions& optio
   if (options.momentum.has_value() && !(*options.momentum >= 0 && *options.momentum <= 1)) {
     return Invalid(name, "momentum is ", *options.momentum,
                    "; it must be in [0, 1], or none for the cumulative average");
+  }
+  if (options.kept_forwards < 0) {
+    return Invalid(name, "kept_forwards is ", options.kept_forwards, "; it must be 0 or more");
   }
   return absl::OkStatus();
 }
@@ -51,14 +56,18 @@ absl::StatusOr<std::unique_ptr<SyncBatchNorm>> SyncBatchNorm::Create(std::string
                                                                      BatchNormOptions options,
                                                                      Reducer* group) {
   if (absl::Status ok = CheckOptions(name, options); !ok.ok()) return ok;
+  std::unique_ptr<SyncBatchNorm> norm(new SyncBatchNorm(std::move(name), options));
   if (group != nullptr) {
-    if (absl::Status added = group->AddLayer(name); !added.ok()) return added;
+    if (absl::Status added = group->AddLayer(norm->name_, norm.get()); !added.ok()) return added;
+    norm->group_ = group;  // not before: what was not added is not removed
   }
-  return std::unique_ptr<SyncBatchNorm>(new SyncBatchNorm(std::move(name), options, group));
+  return norm;
 }
 
-SyncBatchNorm::SyncBatchNorm(std::string name, BatchNormOptions options, Reducer* group)
-    : name_(std::move(name)), options_(options), group_(group) {
+SyncBatchNorm::SyncBatchNorm(std::string name, BatchNormOptions options)
+    : name_(std::move(name)),
+      options_(options),
+      kept_(std::make_unique<Kept>(options.kept_forwards)) {
   const size_t channels = static_cast<size_t>(options_.channels);
   if (options_.affine) {
     weight_.assign(channels, 1);
@@ -99,6 +108,28 @@ absl::Status SyncBatchNorm::LoadState(const std::map<std::string, std::vector<do
     running_var_ = state.at("running_var");
     num_batches_tracked_ = static_cast<int64_t>(state.at("num_batches_tracked")[0]);
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> SyncBatchNorm::Save() {
+  if (before_save_) {
+    if (absl::Status ready = before_save_(); !ready.ok()) return ready;
+  }
+  norms::StateMap state = State();
+  state["steps"] = {static_cast<double>(steps_)};
+  return wire::EncodeLayerState(state);
+}
+
+absl::Status SyncBatchNorm::Load(std::string_view bytes) {
+  absl::StatusOr<norms::StateMap> state = wire::DecodeLayerState(bytes);
+  if (!state.ok()) return At(name_, state.status());
+  uint64_t steps = 0;
+  if (absl::Status taken = norms::TakeCounter("steps", &*state, &steps); !taken.ok()) {
+    return At(name_, taken);
+  }
+  if (absl::Status loaded = LoadState(*state); !loaded.ok()) return loaded;
+  steps_ = steps;
+  if (after_load_) after_load_();
   return absl::OkStatus();
 }
 

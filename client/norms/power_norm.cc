@@ -43,8 +43,12 @@ absl::Status SyncPowerNorm::Forward(const ConstTensor& x, const uint8_t* pad_mas
   auto valid = ValidTokens(training_ ? pad_mask : nullptr, times, x.shape[x.shape.size() - 2]);
   if (!valid.ok()) return At(name_, valid.status());
 
-  // 2. Step t needs phi_{t-1}, eval the last phi; and both the group scaling r, xs = x * r.
-  const absl::Status ready = training_ ? CollectForward() : CheckDrained("an eval Forward");
+  // 2. Step t needs phi_{t-1}, eval the last phi, a recomputation neither; and all the group
+  //    scaling r, xs = x * r.
+  const bool recomputes = training_ && kept_->Recomputing();
+  const absl::Status ready = !training_   ? CheckDrained("an eval Forward")
+                             : recomputes ? absl::OkStatus()
+                                          : CollectForward();
   if (!ready.ok()) return ready;
   const ConstSlab in{x.data, x.dtype, *grid};
   Context now{.layer = name_, .x = x, .valid = *std::move(valid), .training = training_};
@@ -53,28 +57,17 @@ absl::Status SyncPowerNorm::Forward(const ConstTensor& x, const uint8_t* pad_mas
   Backend().GroupScale(in, groups, options_.group_eps, now.group_scale.data());
 
   // 3. The statistic v_t: this worker's sums leave; in warm-up the group's are needed.
-  const int64_t t = iters_ + 1;
-  const bool warm_up = training_ && t <= options_.warmup_iters;
-  now.synchronised = need_sync();
   if (training_) {
     Moments local = Moments::Sums(1, channels, PrecisionOf(x.dtype));
     Backend().PowerSums(in, r, groups, DataOrNull(now.valid), &local.count, local.row(0).data());
-    now.step = static_cast<uint64_t>(t);
-    now.statistic = pending_->forward = std::make_shared<ForwardStatistic>();
-    now.statistic->t = t;
-    now.statistic->future = Submit({name_, Direction::kForward, now.step, x.dtype}, local,
-                                   now.synchronised, warm_up || blocking());
-  }
-  if (warm_up) {
-    if (absl::Status here = CollectForward(); !here.ok()) return here;
+    const absl::Status sent =
+        recomputes ? Recall(local, &now) : SendStatistic(x.dtype, std::move(local), &now);
+    if (!sent.ok()) return sent;
+  } else {
+    now.invstd = InverseRoots(phi_, options_.eps);
   }
 
   // 4. y = weight * xs / sqrt(v_t or phi_{t-1} + eps) + bias.
-  const bool by_batch = warm_up && now.statistic->count > 0;
-  now.invstd = InverseRoots(by_batch ? now.statistic->power : phi_, options_.eps);
-  if (!now.synchronised || blocking()) {
-    if (absl::Status here = CollectForward(); !here.ok()) return here;
-  }
   std::vector<double> scale = ValuesOr(weight_, channels, 1);
   for (int64_t c = 0; c < channels; ++c) scale[c] *= now.invstd[c];
   const std::vector<double> shift = ValuesOr(bias_, channels, 0);
@@ -103,6 +96,7 @@ absl::Status SyncPowerNorm::Backward(const Context& context, const ConstTensor& 
   const ConstSlab gradient{dy.data, dy.dtype, *grid};
   const double* r = context.group_scale.data();
   const std::vector<double> weight = ValuesOr(weight_, channels, 1);
+  kept_->BackwardCame(context.forward);
 
   // 2. Sums over all positions, the gradients of bias and, times invstd, of weight; and, where
   //    padding is left out of the statistic, those over the others.

@@ -1,4 +1,4 @@
-// What of SyncPowerNorm is still under way.  At most one statistic of each
+// What of SyncPowerNorm is still under way, and what it keeps.  At most one statistic of each
 // direction is: the next Forward needs running_phi, and the next Backward
 // ema_gz, with all before them applied.
 //
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "client/norms/kept_forwards.h"
 
 namespace syncnorm {
 
@@ -35,6 +36,18 @@ struct SyncPowerNorm::Pending {
   std::shared_ptr<ForwardStatistic> forward;           // null: none
   MomentsFuture backward;                              // invalid: none
   std::shared_ptr<ForwardStatistic> backward_forward;  // of the same step as `backward`
+  absl::Status untold;  // not OK: a failure that Save met, for CollectForward to tell
+};
+
+struct KeptPower {
+  bool synchronised = false;
+  uint64_t step = 0;
+  std::vector<double> invstd;
+  std::shared_ptr<SyncPowerNorm::ForwardStatistic> statistic;
+};
+
+struct SyncPowerNorm::Kept : norms::KeptForwards<KeptPower> {
+  using KeptForwards::KeptForwards;
 };
 
 }  // namespace syncnorm

@@ -49,9 +49,45 @@ MomentsFuture SyncPowerNorm::Submit(const ReduceKey& key, const Moments& local, 
   return MomentsFuture(std::make_shared<Here>(group_->ReduceNow(key, local)));
 }
 
+// The step's statistic leaves, and `now` learns what the forward normalises with: v_t in warm-up,
+// phi_{t-1} after it.
+absl::Status SyncPowerNorm::SendStatistic(DType dtype, Moments local, Context* now) {
+  const int64_t t = iters_ + 1;
+  const bool warm_up = t <= options_.warmup_iters;
+  now->synchronised = need_sync();
+  now->step = static_cast<uint64_t>(t);
+  now->statistic = pending_->forward = std::make_shared<ForwardStatistic>();
+  now->statistic->t = t;
+  now->statistic->future = Submit({name_, Direction::kForward, now->step, dtype}, local,
+                                  now->synchronised, warm_up || blocking());
+  if (warm_up) {
+    if (absl::Status here = CollectForward(); !here.ok()) return here;
+  }
+  const bool by_batch = warm_up && now->statistic->count > 0;
+  now->invstd = norms::InverseRoots(by_batch ? now->statistic->power : phi_, options_.eps);
+  if (!now->synchronised || blocking()) {
+    if (absl::Status here = CollectForward(); !here.ok()) return here;
+  }
+  now->forward =
+      kept_->Keep(std::move(local), {now->synchronised, now->step, now->invstd, now->statistic});
+  return absl::OkStatus();
+}
+
+// What the forward that this one repeats normalised with; the statistic may still be under way.
+absl::Status SyncPowerNorm::Recall(const Moments& local, Context* now) const {
+  const auto* kept = kept_->Find(local);
+  if (kept == nullptr) return kept_->NotFound(name_);
+  now->forward = kept->number;
+  now->synchronised = kept->forward.synchronised;
+  now->step = kept->forward.step;
+  now->invstd = kept->forward.invstd;
+  now->statistic = kept->forward.statistic;
+  return absl::OkStatus();
+}
+
 absl::Status SyncPowerNorm::CollectForward() {
   const std::shared_ptr<ForwardStatistic> statistic = std::exchange(pending_->forward, nullptr);
-  if (statistic == nullptr) return absl::OkStatus();
+  if (statistic == nullptr) return std::exchange(pending_->untold, absl::OkStatus());
   if (!statistic->future.ready()) ++blocking_waits_;
   const absl::Status received = statistic->Receive();
   if (received.ok()) MovePhi(*statistic);

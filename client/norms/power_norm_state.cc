@@ -7,6 +7,7 @@
 #include "client/norms/errors.h"
 #include "client/norms/power_norm_pending.h"
 #include "client/norms/state_map.h"
+#include "proto/layer_state.h"
 
 namespace syncnorm {
 namespace {
@@ -49,6 +50,9 @@ absl::Status CheckOptions(const std::string& name, const PowerNormOptions& optio
     return Invalid(name, "schedule is ", static_cast<int>(options.schedule),
                    "; it must be kDeferred (1) or kBlocking (2)");
   }
+  if (options.kept_forwards < 0) {
+    return Invalid(name, "kept_forwards is ", options.kept_forwards, "; it must be 0 or more");
+  }
   return absl::OkStatus();
 }
 
@@ -70,19 +74,21 @@ absl::StatusOr<std::unique_ptr<SyncPowerNorm>> SyncPowerNorm::Create(std::string
                                                                      PowerNormOptions options,
                                                                      Reducer* group) {
   if (absl::Status ok = CheckOptions(name, options); !ok.ok()) return ok;
+  std::unique_ptr<SyncPowerNorm> norm(new SyncPowerNorm(std::move(name), options));
   if (group != nullptr) {
-    if (absl::Status added = group->AddLayer(name); !added.ok()) return added;
+    if (absl::Status added = group->AddLayer(norm->name_, norm.get()); !added.ok()) return added;
+    norm->group_ = group;  // not before: what was not added is not removed
   }
-  return std::unique_ptr<SyncPowerNorm>(new SyncPowerNorm(std::move(name), options, group));
+  return norm;
 }
 
-SyncPowerNorm::SyncPowerNorm(std::string name, PowerNormOptions options, Reducer* group)
+SyncPowerNorm::SyncPowerNorm(std::string name, PowerNormOptions options)
     : name_(std::move(name)),
       options_(options),
-      group_(group),
       phi_(static_cast<size_t>(options.channels), 1),
       ema_(static_cast<size_t>(options.channels), 0),
-      pending_(std::make_unique<Pending>()) {
+      pending_(std::make_unique<Pending>()),
+      kept_(std::make_unique<Kept>(options.kept_forwards)) {
   if (!options_.affine) return;
   weight_.assign(static_cast<size_t>(options_.channels), 1);
   bias_.assign(static_cast<size_t>(options_.channels), 0);
@@ -115,6 +121,24 @@ absl::Status SyncPowerNorm::LoadState(const std::map<std::string, std::vector<do
   phi_ = state.at("running_phi");
   ema_ = state.at("ema_gz");
   iters_ = static_cast<int64_t>(state.at("iters")[0]);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> SyncPowerNorm::Save() {
+  if (absl::Status drained = Drain(); !drained.ok()) pending_->untold = drained;
+  if (before_save_) {
+    if (absl::Status ready = before_save_(); !ready.ok()) return ready;
+  }
+  const absl::StatusOr<norms::StateMap> state = State();
+  if (!state.ok()) return state.status();
+  return wire::EncodeLayerState(*state);
+}
+
+absl::Status SyncPowerNorm::Load(std::string_view bytes) {
+  const absl::StatusOr<norms::StateMap> state = wire::DecodeLayerState(bytes);
+  if (!state.ok()) return At(name_, state.status());
+  if (absl::Status loaded = LoadState(*state); !loaded.ok()) return loaded;
+  if (after_load_) after_load_();
   return absl::OkStatus();
 }
 

@@ -1,4 +1,4 @@
-// Checks of the maps that the norms' LoadState gets.
+// Checks of the maps that the norms' LoadState and Load get.
 //
 // Errors are kInvalidArgument and name the entry, what it was and what it must be.
 //
@@ -25,5 +25,8 @@ struct StateEntry {
 
 // Whether `state` has exactly the entries of `expected`.
 absl::Status CheckState(const StateMap& state, absl::Span<const StateEntry> expected);
+
+// Takes the counter `name` out of `state`.
+absl::Status TakeCounter(const char* name, StateMap* state, uint64_t* value);
 
 }  // namespace syncnorm::norms

@@ -1,6 +1,8 @@
 #include "client/torch/autograd.h"
 
+#include <syncnorm/recompute.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 
 #include <optional>
 
@@ -12,6 +14,13 @@ using ::torch::autograd::variable_list;
 
 c10::optional<at::Tensor> IfDefined(const at::Tensor& tensor) {
   return tensor.defined() ? c10::optional<at::Tensor>(tensor) : c10::nullopt;
+}
+
+// Whether the engine is evaluating a node in this thread.  A checkpoint runs its segment again
+// inside its own node's backward, or where a node unpacks what it saved: there is no other reason
+// for a training forward there.
+bool InsideABackward() {
+  return ::torch::autograd::get_current_graph_task_nodes_in_graph() != nullptr;
 }
 
 at::Tensor OfType(const std::vector<double>& values, const at::Tensor& like) {
@@ -82,6 +91,8 @@ at::Tensor Apply(const c10::intrusive_ptr<NormCall>& call, const at::Tensor& x,
   const bool keep = at::GradMode::is_enabled() &&
                     (x.requires_grad() || (weight.defined() && weight.requires_grad()) ||
                      (bias.defined() && bias.requires_grad()));
+  std::optional<RecomputeScope> recomputation;
+  if (InsideABackward()) recomputation.emplace();
   return NormFunction::apply(x, IfDefined(weight), IfDefined(bias), call, order, keep);
 }
 

@@ -1,6 +1,7 @@
 // The one autograd node behind both modules.  A NormCall is one forward of a norm together with
 // what its backward needs; Apply runs the forward and, if a gradient will be
-// asked for, leaves a node in the graph that owns the call.
+// asked for, leaves a node in the graph that owns the call.  Inside a backward pass the
+// forward is a recomputation (syncnorm/recompute.h).
 //
 // Thread-safety: thread-compatible.
 #pragma once

@@ -79,15 +79,24 @@ SyncBatchNormImpl::SyncBatchNormImpl(std::string name, BatchNormOptions options,
     : NormImpl("syncnorm::nn::SyncBatchNorm", options.channels > 0 ? options.channels : 0,
                options.affine),
       core_(CreateCore(std::move(name), options, group)) {
-  if (!options.track_running_stats) return;
-  running_mean = register_buffer("running_mean", at::zeros({options.channels}));
-  running_var = register_buffer("running_var", at::ones({options.channels}));
-  num_batches_tracked =
-      register_buffer("num_batches_tracked", at::zeros({}, at::TensorOptions(at::kLong)));
+  if (options.track_running_stats) {
+    running_mean = register_buffer("running_mean", at::zeros({options.channels}));
+    running_var = register_buffer("running_var", at::ones({options.channels}));
+    num_batches_tracked =
+        register_buffer("num_batches_tracked", at::zeros({}, at::TensorOptions(at::kLong)));
+  }
+  core_->set_state_hooks(
+      [this] { return Caught(layer(), [this] { return core_->LoadState(ReadTensors()); }); },
+      [this] { WriteTensors(core_->State()); });
+  WriteTensors(core_->State());  // of which the group may have been handed another
 }
+
+// A backward may outlive this, and so may the core.
+SyncBatchNormImpl::~SyncBatchNormImpl() { core_->set_state_hooks(nullptr, nullptr); }
 
 at::Tensor SyncBatchNormImpl::forward(const at::Tensor& x, const at::Tensor& mask) {
   CheckSupported(x, "input", layer());
+  ForgetWritten();
   core_->set_training(is_training());
   const bool track = options().track_running_stats;
   if (track) {

@@ -39,6 +39,18 @@ void ThrowIfError(const absl::Status& status) {
   if (!status.ok()) throw StatusError(status);
 }
 
+absl::Status Caught(const std::string& layer, const std::function<absl::Status()>& body) {
+  try {
+    return body();
+  } catch (const StatusError& error) {
+    return absl::Status(error.status().code(),
+                        absl::StrCat("layer ", layer, ": ", error.status().message()));
+  } catch (const c10::Error& error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("layer ", layer, ": ", error.what_without_backtrace()));
+  }
+}
+
 void CheckSupported(const at::Tensor& tensor, const char* what, const std::string& layer) {
   const auto refuse = [&](const std::string& why) {
     ThrowIfError(absl::InvalidArgumentError(absl::StrCat(layer, ": ", what, " ", why)));

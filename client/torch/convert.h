@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 #include <syncnorm/tensor.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,9 @@ namespace syncnorm::nn {
 
 // Throws StatusError unless OK.
 void ThrowIfError(const absl::Status& status);
+// What `body` returns, or throws, the layer's name in front: a StatusError's status;
+// kInvalidArgument with the text of what LibTorch throws at a tensor.
+absl::Status Caught(const std::string& layer, const std::function<absl::Status()>& body);
 
 // Which dimension of (N, C, S...) runs fastest in memory.
 enum class MemoryOrder { kContiguous, kChannelsLast };

@@ -105,11 +105,30 @@ SyncPowerNormImpl::SyncPowerNormImpl(std::string name, PowerNormOptions options,
   running_phi = register_buffer("running_phi", at::ones({1, options.channels, 1, 1}, f64));
   ema_gz = register_buffer("ema_gz", at::zeros({1, options.channels, 1, 1}, f64));
   iters = register_buffer("iters", at::zeros({1}, at::TensorOptions(at::kLong)));
-  written_ = Flat(running_phi, ema_gz, iters, options.channels);
+  core_->set_state_hooks(
+      [this] {
+        return Caught(layer(), [this] {
+          ExchangeBuffers();
+          return core_->LoadState(ReadTensors());
+        });
+      },
+      [this] { TakeCore(); });
+  TakeCore();  // whose state the group may have been handed
+}
+
+// A backward may outlive this, and so may the core.
+SyncPowerNormImpl::~SyncPowerNormImpl() { core_->set_state_hooks(nullptr, nullptr); }
+
+void SyncPowerNormImpl::TakeCore() {
+  auto state = core_->State();
+  ThrowIfError(state.status());
+  WriteTensors(*std::move(state));
+  collected_ = Flat(running_phi, ema_gz, iters, options().channels);
 }
 
 at::Tensor SyncPowerNormImpl::forward(const at::Tensor& x, const at::Tensor& pad_mask) {
   CheckSupported(x, "input", layer());
+  ForgetWritten();
   if (BuffersChanged()) Collect();
   core_->set_training(is_training());
   auto call = c10::make_intrusive<PowerNormCall>(core_, PadBytes(pad_mask, x), grad_scale_);
@@ -131,6 +150,10 @@ void SyncPowerNormImpl::save(::torch::serialize::OutputArchive& archive) const {
 void SyncPowerNormImpl::Collect() const {
   // Of a state that is about to be replaced, too: it may not be replaced with results under way.
   ThrowIfError(core_->Drain());
+  ExchangeBuffers();
+}
+
+void SyncPowerNormImpl::ExchangeBuffers() const {
   auto state = core_->State();
   ThrowIfError(state.status());
   if (BuffersChanged()) {
@@ -143,11 +166,11 @@ void SyncPowerNormImpl::Collect() const {
     Write(state->at("ema_gz"), ema_gz);
     Write(state->at("iters"), iters);
   }
-  written_ = Flat(running_phi, ema_gz, iters, options().channels);
+  collected_ = Flat(running_phi, ema_gz, iters, options().channels);
 }
 
 bool SyncPowerNormImpl::BuffersChanged() const {
-  return !Same(Flat(running_phi, ema_gz, iters, options().channels), written_);
+  return !Same(Flat(running_phi, ema_gz, iters, options().channels), collected_);
 }
 
 at::ScalarType SyncPowerNormImpl::StatisticsType(at::ScalarType) const { return at::kDouble; }

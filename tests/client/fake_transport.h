@@ -51,10 +51,11 @@ class FakeTransport final : public Transport {
       scripts.pop_front();
     }
   }
-  void Write(std::string message, bool) override {
-    written.push_back(std::move(message));
+  void Write(Bytes message, bool) override {
+    written.push_back(*message);
     if (script_.reached) events_.push_back(Event::kWritten);
   }
+  bool writing() const override { return false; }
   void Read() override {
     SYNCNORM_CHECK(!reading_);
     reading_ = true;

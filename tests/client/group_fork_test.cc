@@ -88,7 +88,7 @@ TEST(GroupForkTest, AChildIsRefusedAndTheParentGoesOn) {
     refused &= Refuses(groups[0]->ReduceNow(Layer("bn"), MomentsOf(0, 0)).status(), parent);
     MomentsFuture future = groups[0]->Reduce(Layer("bn"), MomentsOf(0, 0));
     refused &= future.ready() && Refuses(future.Wait().status(), parent);
-    refused &= Refuses(groups[0]->AddLayer("x"), parent);
+    refused &= Refuses(groups[0]->AddLayer("x", nullptr), parent);
     refused &= Refuses(groups[0]->Leave(), parent);
     groups[0]->RemoveLayer("x");
     refused &= groups[0]->rank() == 0 && groups[0]->world_size() == 2;

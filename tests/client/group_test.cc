@@ -212,14 +212,14 @@ TEST(GroupTest, ConnectingAgainFormsANewEpoch) {
 TEST(GroupTest, LayerNamesAreTakenOnce) {
   const auto coordinator = StartCoordinator();
   const auto groups = ConnectAll(coordinator->address(), 1);
-  EXPECT_TRUE(groups[0]->AddLayer("bn1").ok());
-  const absl::Status again = groups[0]->AddLayer("bn1");
+  EXPECT_TRUE(groups[0]->AddLayer("bn1", nullptr).ok());
+  const absl::Status again = groups[0]->AddLayer("bn1", nullptr);
   EXPECT_TRUE(absl::IsAlreadyExists(again));
   EXPECT_THAT(Text(again), HasSubstr("layer bn1 exists already in group world"));
   groups[0]->RemoveLayer("bn1");
-  EXPECT_TRUE(groups[0]->AddLayer("bn1").ok());
-  EXPECT_TRUE(absl::IsInvalidArgument(groups[0]->AddLayer("")));
-  EXPECT_TRUE(absl::IsInvalidArgument(groups[0]->AddLayer(std::string(100'000, 'x'))));
+  EXPECT_TRUE(groups[0]->AddLayer("bn1", nullptr).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(groups[0]->AddLayer("", nullptr)));
+  EXPECT_TRUE(absl::IsInvalidArgument(groups[0]->AddLayer(std::string(100'000, 'x'), nullptr)));
 }
 
 // Ranks of a job without a server: rank 0 carries the coordinator.

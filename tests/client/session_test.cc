@@ -60,7 +60,7 @@ class SessionTest : public ::testing::Test {
  protected:
   SessionTest() { Receive(Joined()); }
 
-  void Receive(wire::CoordinatorMessage message) { session_.Receive(&message, now_, &done_); }
+  void Receive(wire::CoordinatorMessage message) { session_.Receive(&message, "", now_, &done_); }
 
   uint64_t Submit(const ReduceKey& key, const Moments& moments = MakeMoments()) {
     const absl::StatusOr<uint64_t> round = session_.Submit(key, moments, now_, &bytes_);
@@ -73,7 +73,7 @@ class SessionTest : public ::testing::Test {
   wire::Contribution Sent() {
     wire::WorkerMessage message;
     wire::Codec codec;
-    EXPECT_TRUE(codec.Decode(bytes_, &message).ok());
+    EXPECT_TRUE(codec.Decode(*bytes_, &message).ok());
     EXPECT_EQ(message.kind, wire::WorkerMessage::Kind::kContribution);
     return message.contribution;
   }
@@ -100,7 +100,7 @@ class SessionTest : public ::testing::Test {
 
   absl::Time now_ = absl::UnixEpoch() + absl::Hours(1);
   Session session_{"10.0.0.1:5000", MakeJoin()};
-  std::string bytes_;
+  Bytes bytes_;
   std::vector<Session::Completion> done_;
 };
 
@@ -180,11 +180,11 @@ TEST_F(SessionTest, RefusesResultsThatWereNotAskedFor) {
     Session session("10.0.0.1:5000", MakeJoin());
     std::vector<Session::Completion> done;
     wire::CoordinatorMessage joined = Joined();
-    session.Receive(&joined, now_, &done);
+    session.Receive(&joined, "", now_, &done);
     ASSERT_TRUE(session.Submit(Layer("a"), MakeMoments(), now_, &bytes_).ok());
     wire::CoordinatorMessage result = ResultOf(Sent());
     change(&result.result);
-    session.Receive(&result, now_, &done);
+    session.Receive(&result, "", now_, &done);
     ASSERT_THAT(done, SizeIs(1));
     EXPECT_EQ(done[0].result.status().code(), absl::StatusCode::kInternal);
     EXPECT_THAT(Text(done[0].result.status()), HasSubstr("rank 2 of group world (epoch 7)"));
@@ -322,7 +322,7 @@ TEST_F(SessionTest, TheEndOfTheStreamFailsWhatIsPending) {
   draining.draining.text = "SIGTERM";
   Receive(draining);
   EXPECT_THAT(done_, IsEmpty()) << "rounds in flight are finished";
-  session_.Closed(absl::CancelledError("reset"), &done_);
+  session_.Closed(absl::CancelledError("reset"), now_, &done_);
   ASSERT_THAT(done_, SizeIs(1));
   EXPECT_TRUE(absl::IsUnavailable(done_[0].result.status()));
   EXPECT_EQ(Text(done_[0].result.status()),
@@ -340,7 +340,7 @@ TEST_F(SessionTest, BytesThatAreNoMessageFailTheMembership) {
 TEST_F(SessionTest, NothingIsSubmittedAfterLeave) {
   wire::WorkerMessage message;
   wire::Codec codec;
-  ASSERT_TRUE(codec.Decode(session_.Leave("done"), &message).ok());
+  ASSERT_TRUE(codec.Decode(*session_.Leave("done"), &message).ok());
   EXPECT_EQ(message.kind, wire::WorkerMessage::Kind::kLeave);
   EXPECT_EQ(message.leave.reason, "done");
   const absl::Status status = Refused(Layer("a"), MakeMoments());
@@ -354,7 +354,9 @@ TEST(SessionJoinTest, SaysTheJoinFirst) {
   Session session("10.0.0.1:5000", MakeJoin());
   wire::WorkerMessage message;
   wire::Codec codec;
-  ASSERT_TRUE(codec.Decode(session.Start(), &message).ok());
+  const std::vector<Bytes> start = session.Start();
+  ASSERT_THAT(start, SizeIs(1));
+  ASSERT_TRUE(codec.Decode(*start[0], &message).ok());
   EXPECT_EQ(message.join.rank, 2u);
   EXPECT_EQ(message.join.join_timeout, absl::Seconds(5));
 }
@@ -364,9 +366,9 @@ TEST(SessionJoinTest, AnotherProtocolIsRefusedWithBothVersions) {
   wire::CoordinatorMessage joined = Joined();
   joined.joined.protocol_major = 2;
   std::vector<Session::Completion> done;
-  session.Receive(&joined, absl::UnixEpoch(), &done);
+  session.Receive(&joined, "", absl::UnixEpoch(), &done);
   EXPECT_EQ(session.failure().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(Text(session.failure()), AllOf(HasSubstr("protocol 2.0"), HasSubstr("speaks 1.0")));
+  EXPECT_THAT(Text(session.failure()), AllOf(HasSubstr("protocol 2.1"), HasSubstr("speaks 1.1")));
 }
 
 TEST(SessionJoinTest, AnotherWorldIsABreachOfTheProtocol) {
@@ -374,7 +376,7 @@ TEST(SessionJoinTest, AnotherWorldIsABreachOfTheProtocol) {
   wire::CoordinatorMessage joined = Joined();
   joined.joined.world_size = 5;
   std::vector<Session::Completion> done;
-  session.Receive(&joined, absl::UnixEpoch(), &done);
+  session.Receive(&joined, "", absl::UnixEpoch(), &done);
   EXPECT_THAT(Text(session.failure()), HasSubstr("joined a world of 5, asked for one of 4"));
 }
 
@@ -385,7 +387,7 @@ TEST(SessionJoinTest, ARefusedJoinKeepsTheCoordinatorsText) {
   message.failure.code = absl::StatusCode::kAlreadyExists;
   message.failure.text = "rank 2 is held by host h9 pid 5";
   std::vector<Session::Completion> done;
-  session.Receive(&message, absl::UnixEpoch(), &done);
+  session.Receive(&message, "", absl::UnixEpoch(), &done);
   EXPECT_TRUE(absl::IsAlreadyExists(session.failure()));
   EXPECT_EQ(Text(session.failure()), "rank 2 is held by host h9 pid 5");
 }
@@ -395,8 +397,8 @@ TEST(SessionJoinTest, TheTimeoutOfTheGroupHolds) {
   wire::CoordinatorMessage joined = Joined();
   joined.joined.round_timeout = absl::Seconds(2);
   std::vector<Session::Completion> done;
-  std::string bytes;
-  session.Receive(&joined, absl::UnixEpoch(), &done);
+  Bytes bytes;
+  session.Receive(&joined, "", absl::UnixEpoch(), &done);
   ASSERT_TRUE(session.Submit(Layer("a"), MakeMoments(), absl::UnixEpoch(), &bytes).ok());
   EXPECT_EQ(session.deadline(), absl::UnixEpoch() + absl::Seconds(2) + Session::kAnswerSlack);
 }

@@ -12,6 +12,7 @@
 
 #include "absl/strings/escaping.h"
 #include "proto/codec.h"
+#include "proto/layer_state.h"
 #include "tests/proto/samples.h"
 
 namespace syncnorm::wire {
@@ -58,6 +59,7 @@ TEST(GoldenTest, MessagesAreWrittenAsVersionOneWroteThem) {
   ExpectGolden("failure", SampleFailure());
   ExpectGolden("draining", Draining{"restart"});
   ExpectGolden("leave", Leave{"done"});
+  ExpectGoldenBytes("layer_state", EncodeLayerState(SampleLayerState()));
 }
 
 TEST(GoldenTest, MessagesThatOneDotOneAddedAreWrittenAsItWroteThem) {
@@ -139,6 +141,7 @@ TEST(GoldenTest, BytesOfVersionOneAreReadAsTheyWereMeant) {
   EXPECT_EQ(answer.failure, SampleFailure());
   ASSERT_TRUE(codec.Decode(Read("joined"), &answer).ok());
   EXPECT_EQ(answer.joined.hosts, SampleJoined().hosts);
+  EXPECT_EQ(*DecodeLayerState(Read("layer_state")), SampleLayerState());
 }
 
 // What a later minor version adds must not disturb this one.

@@ -2,6 +2,7 @@
 // these, so a change here is a change of them.
 #pragma once
 
+#include "proto/layer_state.h"
 #include "proto/wire.h"
 
 namespace syncnorm::wire {
@@ -103,5 +104,7 @@ inline Result SampleSettledResult() {
 inline EpochChanged SampleEpochChanged() {
   return {8, 43, {0, 1}, {"node-7", "node-8"}, "rank 1 (host node-8) was admitted", {1}, 0};
 }
+
+inline LayerState SampleLayerState() { return {{"running_mean", {0.5, -1.25}}, {"steps", {17}}}; }
 
 }  // namespace syncnorm::wire

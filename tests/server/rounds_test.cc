@@ -158,8 +158,9 @@ TEST_F(RoundsTest, AChangedRepeatOfACompleteRoundEndsTheEpochForAll) {
     ASSERT_FALSE(got.empty());
     const Failure& failure = got.front().message.failure;
     EXPECT_EQ(failure.ranks, std::vector<uint32_t>{1});
-    EXPECT_THAT(failure.text, AllOf(HasSubstr("round 1 layer bn1 (forward, step 1): rank 1 (host h1"),
-                                    HasSubstr("other contents"), HasSubstr("after its result")));
+    EXPECT_THAT(failure.text,
+                AllOf(HasSubstr("round 1 layer bn1 (forward, step 1): rank 1 (host h1"),
+                      HasSubstr("other contents"), HasSubstr("after its result")));
   }
 }
 

@@ -5,7 +5,6 @@
 #include <map>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <thread>
 #include <utility>
 
@@ -77,7 +76,8 @@ struct InProcessGroup::Core {
   uint64_t completed = 0;
   int waiting = 0;
   std::vector<std::vector<std::string>> submitted;
-  std::set<std::pair<int, std::string>> layers;
+  std::map<std::pair<int, std::string>, LayerState*> layers;
+  std::map<std::string, std::string> handed_over;
 };
 
 class InProcessGroup::Result final : public MomentsFuture::State {
@@ -147,10 +147,17 @@ class InProcessGroup::Member final : public Reducer {
     return Reduce(key, moments).Wait();
   }
 
-  absl::Status AddLayer(const std::string& name) override {
+  absl::Status AddLayer(const std::string& name, LayerState* state) override {
     const std::lock_guard lock(core_->mutex);
-    if (core_->layers.insert({rank_, name}).second) return absl::OkStatus();
-    return absl::AlreadyExistsError(absl::StrCat("a layer ", name, " exists"));
+    if (core_->layers.contains({rank_, name})) {
+      return absl::AlreadyExistsError(absl::StrCat("a layer ", name, " exists"));
+    }
+    const auto handed = core_->handed_over.find(name);
+    if (handed != core_->handed_over.end() && state != nullptr) {
+      if (absl::Status loaded = state->Load(handed->second); !loaded.ok()) return loaded;
+    }
+    core_->layers[{rank_, name}] = state;
+    return absl::OkStatus();
   }
 
   void RemoveLayer(const std::string& name) override {
@@ -198,6 +205,16 @@ void InProcessGroup::Release() {
 void InProcessGroup::Disconnect() {
   const std::lock_guard lock(core_->mutex);
   core_->connected = false;
+}
+
+void InProcessGroup::HandOver(const std::string& layer, std::string state) {
+  const std::lock_guard lock(core_->mutex);
+  core_->handed_over[layer] = std::move(state);
+}
+
+LayerState* InProcessGroup::state(int rank, const std::string& layer) const {
+  const std::lock_guard lock(core_->mutex);
+  return core_->layers.at({rank, layer});
 }
 
 int InProcessGroup::waiting() const {

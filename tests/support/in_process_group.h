@@ -8,6 +8,7 @@
 //   FailRound        the n-th round (1, 2, ...) fails with this status for all
 //   Hold, Release    results are complete, but not given out until Release
 //   Disconnect       connected() becomes false
+//   HandOver         a layer of this name starts from this state, on every member
 //
 // Members that contribute different keys or shapes to a round all get kAborted with
 // both named.  A wait that lasts longer than 20 s fails with kDeadlineExceeded and
@@ -42,7 +43,10 @@ class InProcessGroup {
   void Hold();
   void Release();
   void Disconnect();
+  void HandOver(const std::string& layer, std::string state);
 
+  // What `rank` gave with its layer, which must be there.
+  LayerState* state(int rank, const std::string& layer) const;
   // Threads that wait for a result now.
   int waiting() const;
   // Rounds that all members have contributed to.

@@ -13,6 +13,7 @@
 //     running_var does not (the unbiased variance of one value does not exist).
 //   * A channel whose variance + eps is 0 gives y = bias and dx = 0.
 //   * Masked positions count nowhere: y and dx are 0 there and dy is ignored.
+//   * A recomputed forward (recompute.h) has no round and moves nothing.
 //
 // Thread-safety: thread-compatible.
 #pragma once
@@ -21,10 +22,13 @@
 #include <syncnorm/tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -38,6 +42,10 @@ struct BatchNormOptions {
   std::optional<double> momentum = 0.1;  // in [0, 1]; none: cumulative average
   bool affine = true;
   bool track_running_stats = true;
+  // How many training forwards are kept for recomputations (recompute.h); 0: none, and a
+  // recomputation is a forward like any other.  8: a stage of a pipeline seldom has more
+  // micro-batches under way; 32 bytes a channel and forward.
+  int64_t kept_forwards = 8;
 };
 
 // Which positions count: one byte (0 or 1) or one float (0.0 or 1.0) a
@@ -50,7 +58,7 @@ struct PositionMask {
   std::vector<int64_t> shape;
 };
 
-class SyncBatchNorm {
+class SyncBatchNorm final : public LayerState {
  public:
   // What a forward keeps for its backward.  Until then x must stay alive and
   // unchanged, and the weight unchanged.
@@ -63,6 +71,7 @@ class SyncBatchNorm {
     uint64_t step = 0;
     uint64_t count = 0;  // global
     std::vector<double> mean, invstd;
+    uint64_t forward = 0;  // which one of those kept for recomputations; 0: none
   };
   // Of this worker's slice: sums over it, as the data-parallel layer expects
   // them (it reduces them with the other gradients).
@@ -76,18 +85,18 @@ class SyncBatchNorm {
   static absl::StatusOr<std::unique_ptr<SyncBatchNorm>> Create(std::string name,
                                                                BatchNormOptions options,
                                                                Reducer* group);
-  ~SyncBatchNorm();
+  ~SyncBatchNorm() override;
   SyncBatchNorm(const SyncBatchNorm&) = delete;
   SyncBatchNorm& operator=(const SyncBatchNorm&) = delete;
 
   // Order of rounds: that of the calls.  One a training Forward, one a Backward that is
-  // given dx; none in eval, nor for a context of the local path.
+  // given dx; none in eval, for a recomputed Forward, nor for a context of the local path.
 
   // y = weight * (x - mean) / sqrt(var + eps) + bias.  x: (N, C, S...), rank >=
   // 2, contiguous or channels last; y: dtype, shape and strides of x, may be x unless a
   // backward follows.  `context` may be null when none will.  kInvalidArgument
-  // names what was wrong with x, y or the mask before anything is sent; failures of the round as
-  // MomentsFuture::Wait.
+  // names what was wrong with x, y or the mask before anything is sent; kFailedPrecondition: a
+  // recomputation of no forward that is kept; failures of the round as MomentsFuture::Wait.
   absl::Status Forward(const ConstTensor& x, const PositionMask* mask, const Tensor& y,
                        Context* context);
 
@@ -117,20 +126,37 @@ class SyncBatchNorm {
   // kInvalidArgument names a missing, unknown or misshapen entry; nothing is changed then.
   absl::Status LoadState(const std::map<std::string, std::vector<double>>& state);
 
+  // All that the layer goes on from: the state above, and its steps.
+  absl::StatusOr<std::string> Save() override;
+  absl::Status Load(std::string_view bytes) override;
+  // For an owner that keeps the values elsewhere, as the LibTorch modules do: called in Save,
+  // before the values are taken, and in Load, after they have changed.
+  void set_state_hooks(std::function<absl::Status()> before_save,
+                       std::function<void()> after_load) {
+    before_save_ = std::move(before_save);
+    after_load_ = std::move(after_load);
+  }
+
  private:
-  SyncBatchNorm(std::string name, BatchNormOptions options, Reducer* group);
+  struct Kept;
+  SyncBatchNorm(std::string name, BatchNormOptions options);
 
   absl::Status CheckParameters() const;
   absl::Status CheckOwner(const Context& context) const;
+  absl::Status TakeStatistics(DType dtype, Moments local, Context* now);
+  absl::Status Recall(const Moments& local, Context* now) const;
   void MoveRunningStatistics(const Moments& global);
 
   std::string name_;
   BatchNormOptions options_;
-  Reducer* group_;
+  Reducer* group_ = nullptr;
   bool training_ = true;
   uint64_t steps_ = 0;  // synchronised forwards: equal on all members, for the keys of rounds
   std::vector<double> weight_, bias_, running_mean_, running_var_;
   int64_t num_batches_tracked_ = 0;
+  std::unique_ptr<Kept> kept_;
+  std::function<absl::Status()> before_save_;
+  std::function<void()> after_load_;
 };
 
 }  // namespace syncnorm

@@ -3,21 +3,33 @@
 //
 //   Connect ----- all members joined ----> connected ---- Leave ----> left
 //                                             |
-//                                             +--- a member or the coordinator
-//                                                  is gone --------------> failed
+//                                             +--- a member is lost, or the
+//                                                  coordinator for good ----> failed
 //
 // Callers may rely on:
 //   * No call blocks past its deadline: Connect returns within
 //     connect_timeout, Reduce's future within round_timeout, + 100 ms.
 //   * Every member gets the same bytes for a round, or the same failure.
 //   * Each contribution counts once.
-//   * A failed round fails for all members.  After a member is lost no round of
-//     the epoch completes; calls fail at once with the text that names it.
-//     Connect again to form a new epoch.
+//   * A broken connection, and a coordinator that is killed and started again at the
+//     address, are not noticed, but by the time they take: rounds go on where they were.  If it
+//     does not come back: kUnavailable, at the deadline of the first round that waits, with the
+//     address, the attempts and the last error.
+//   * A failed round fails for all members.
+//   * OnLoss::kFail: after a member is lost no round of the epoch completes; calls fail at
+//     once with the text that names it.  Connect again to form a new epoch.
 //
 // A worker whose coordinator has not answered a round by its deadline cannot know
 // whether the others got the result: its membership is over, and the others are
 // told that it is lost.
+//
+// OnLoss::kShrink.  Rounds complete with the members that are left, and their counts say so.
+// A worker that comes late, or again, Connects as usual: it waits until the others call
+// AtBoundary.  Its layers then start from a member's running statistics (AddLayer loads them),
+// and handed_over() is what the others' trainer gave; weights are the trainer's to bring.
+//
+// OnLoss::kFinish.  For data that ends earlier on some members: they call Finish, the others
+// go on without them, and when all have finished all are members again.
 //
 // With a coordinator_factory the coordinator lives as long as rank 0's Group.  ~Group
 // leaves, then lets the coordinator tell all others, finish open rounds and end
@@ -32,6 +44,7 @@
 // Thread-safety: thread-safe.
 #pragma once
 
+#include <syncnorm/policy.h>
 #include <syncnorm/reducer.h>
 
 #include <cstdint>
@@ -68,6 +81,10 @@ struct GroupOptions {
   absl::Duration connect_timeout = absl::Minutes(5);
   // From a round's first contribution to its failure.  The smallest of the members' values holds.
   absl::Duration round_timeout = absl::Seconds(60);
+  // What becomes of the group when a member is lost, and of a round when a contribution has a NaN
+  // or an infinity.  The members of a group say the same.
+  OnLoss on_loss = OnLoss::kFail;
+  NonFinite non_finite = NonFinite::kFail;
   // Set on every rank to let rank 0 carry the coordinator: rank 0 calls it with
   // `address` to listen on; the others connect there.  See EmbeddedCoordinator()
   // in embedded.h.
@@ -81,10 +98,19 @@ struct GroupOptions {
   //   address            SYNCNORM_ADDR; MASTER_ADDR:SYNCNORM_PORT
   //   job                SYNCNORM_JOB; TORCHELASTIC_RUN_ID; SLURM_JOB_ID
   //   group, timeouts    SYNCNORM_GROUP; SYNCNORM_CONNECT_TIMEOUT, SYNCNORM_ROUND_TIMEOUT ("30s")
+  //   policies           SYNCNORM_ON_LOSS (fail, shrink, finish), SYNCNORM_NON_FINITE (fail,
+  //                      propagate, drop)
   // An empty variable is as good as none.
   // kInvalidArgument names the variable and the value that could not be read;
   // kNotFound says which of rank, world size and address nothing told.
   static absl::StatusOr<GroupOptions> FromEnvironment();
+};
+
+// What a boundary found.
+struct Boundary {
+  uint64_t epoch = 0;
+  std::vector<int> members;   // ranks that take part from here on
+  std::vector<int> admitted;  // those of them that did not before
 };
 
 class Group : public Reducer {
@@ -104,9 +130,30 @@ class Group : public Reducer {
 
   virtual const std::string& name() const = 0;
   virtual int rank() const = 0;
+  // Grows with every change of the members.
   virtual uint64_t epoch() const = 0;
+  // The ranks that take part in rounds, increasing; all but with kShrink and kFinish.
+  virtual std::vector<int> members() const = 0;
   // Host of each rank, as told at the join.
-  virtual const std::vector<std::string>& hosts() const = 0;
+  virtual std::vector<std::string> hosts() const = 0;
+
+  // kShrink: a point of the program between two steps that is the same on all members; a round of
+  // its own.  Workers that wait to join are let in here: one of the members, which the coordinator
+  // picks, hands over the states of its layers and what `state` (may be null) gives, e.g. the
+  // step's number and where the weights lie.  At most 128 MiB.
+  //   failures of the round, as MomentsFuture::Wait; kFailedPrecondition with another policy; what
+  //   `state` or a layer's Save fails with: then those that wait are not let in.
+  virtual absl::StatusOr<Boundary> AtBoundary(
+      const std::function<absl::StatusOr<std::string>()>& state) = 0;
+  // What this worker was handed when it joined a running group; empty otherwise.
+  virtual const std::string& handed_over() const = 0;
+
+  // kFinish, kShrink: no data is left here; the others go on.  Returns when all members have
+  // finished, and all are members again.
+  //   kDeadlineExceeded    not all have by then; call it again;
+  //   kFailedPrecondition  with kFail;
+  //   otherwise            the membership's failure.
+  virtual absl::Status Finish(absl::Duration timeout) = 0;
 
   // Ends the membership cleanly, once everything submitted has been answered.  Later calls fail
   // with kFailedPrecondition.  Safe to call twice.  Otherwise:

@@ -31,6 +31,7 @@
 //   * A failed round: its status comes out of the call that collects it, once
 //     (and of the Backwards that need it); the statistic is dropped and moves nothing.
 //   * On the local path nothing is ever under way.
+//   * A recomputed forward (recompute.h) has no round, collects nothing and moves nothing.
 //
 // Thread-safety: thread-compatible.
 #pragma once
@@ -39,10 +40,13 @@
 #include <syncnorm/tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -67,9 +71,13 @@ struct PowerNormOptions {
   // gradient.  None: as the semantics do (kReference: no, kPaper: yes).
   std::optional<bool> masked_backward;
   PowerNormSchedule schedule = PowerNormSchedule::kDeferred;
+  // How many training forwards are kept for recomputations (recompute.h); 0: none, and a
+  // recomputation is a forward like any other.  8: a stage of a pipeline seldom has more
+  // micro-batches under way; 24 bytes a channel and forward.
+  int64_t kept_forwards = 8;
 };
 
-class SyncPowerNorm {
+class SyncPowerNorm final : public LayerState {
  public:
   // A forward's statistic, perhaps still under way.
   struct ForwardStatistic;
@@ -85,6 +93,7 @@ class SyncPowerNorm {
     uint64_t step = 0;                            // t, 1-based
     std::vector<double> invstd;                   // 1 / sqrt(statistic the forward used + eps)
     std::shared_ptr<ForwardStatistic> statistic;  // null in eval
+    uint64_t forward = 0;  // which one of those kept for recomputations; 0: none
   };
   struct Gradients {
     std::vector<double> weight, bias;  // sums over this worker's slice; empty when not affine
@@ -94,7 +103,7 @@ class SyncPowerNorm {
   static absl::StatusOr<std::unique_ptr<SyncPowerNorm>> Create(std::string name,
                                                                PowerNormOptions options,
                                                                Reducer* group);
-  ~SyncPowerNorm();
+  ~SyncPowerNorm() override;
   SyncPowerNorm(const SyncPowerNorm&) = delete;
   SyncPowerNorm& operator=(const SyncPowerNorm&) = delete;
 
@@ -102,7 +111,8 @@ class SyncPowerNorm {
   // row-major, 1 = padding (for (B, C): B bytes); eval ignores it.  y: dtype and shape of x,
   // may be x unless a backward follows.  `context` may be null when none will.
   // kInvalidArgument names what was wrong with x, y or the mask before anything is sent;
-  // kFailedPrecondition: eval, and not drained; failures of rounds as MomentsFuture::Wait.
+  // kFailedPrecondition: eval, and not drained, or a recomputation of no forward that is kept;
+  // failures of rounds as MomentsFuture::Wait.
   absl::Status Forward(const ConstTensor& x, const uint8_t* pad_mask, const Tensor& y,
                        Context* context);
 
@@ -137,9 +147,21 @@ class SyncPowerNorm {
   // not drained; nothing is changed then.
   absl::Status LoadState(const std::map<std::string, std::vector<double>>& state);
 
+  // The state above, drained: a failure that this meets comes out of the next training Forward or
+  // Drain, whichever is first.  Load: kFailedPrecondition when not drained.
+  absl::StatusOr<std::string> Save() override;
+  absl::Status Load(std::string_view bytes) override;
+  // As SyncBatchNorm's.
+  void set_state_hooks(std::function<absl::Status()> before_save,
+                       std::function<void()> after_load) {
+    before_save_ = std::move(before_save);
+    after_load_ = std::move(after_load);
+  }
+
  private:
   struct Pending;
-  SyncPowerNorm(std::string name, PowerNormOptions options, Reducer* group);
+  struct Kept;
+  SyncPowerNorm(std::string name, PowerNormOptions options);
 
   absl::Status CheckParameters() const;
   absl::Status CheckOwner(const Context& context, double grad_scale) const;
@@ -147,6 +169,8 @@ class SyncPowerNorm {
   bool masked_backward() const;
   bool blocking() const { return options_.schedule == PowerNormSchedule::kBlocking; }
   MomentsFuture Submit(const ReduceKey& key, const Moments& local, bool synchronised, bool at_once);
+  absl::Status SendStatistic(DType dtype, Moments local, Context* now);
+  absl::Status Recall(const Moments& local, Context* now) const;
   absl::Status CollectForward();
   absl::Status CollectBackward(std::vector<double>* mean_gz = nullptr);
   void MovePhi(const ForwardStatistic& statistic);
@@ -154,7 +178,7 @@ class SyncPowerNorm {
 
   std::string name_;
   PowerNormOptions options_;
-  Reducer* group_;
+  Reducer* group_ = nullptr;
   bool training_ = true;
   std::vector<double> weight_, bias_;
   std::vector<double> phi_;  // running quadratic mean
@@ -162,6 +186,9 @@ class SyncPowerNorm {
   int64_t iters_ = 0;        // training forwards whose statistic has moved phi_
   int64_t blocking_waits_ = 0;
   std::unique_ptr<Pending> pending_;
+  std::unique_ptr<Kept> kept_;
+  std::function<absl::Status()> before_save_;
+  std::function<void()> after_load_;
 };
 
 }  // namespace syncnorm

@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -57,6 +58,25 @@ class MomentsFuture {
   std::shared_ptr<State> state_;
 };
 
+// What a layer needs to go on as on the other members: a member that joins a running
+// group is handed another one's.
+//
+// A Reducer calls it only inside calls that the trainer makes of it, in the thread of that call,
+// and between steps: never from a thread of its own, nor inside Reduce, ReduceNow or a future's
+// Wait, where a layer may be half way through a step.
+class LayerState {
+ public:
+  virtual ~LayerState() = default;
+
+  // All of it.  Equal states give equal bytes.  Asks nothing of other members, but may wait for
+  // the results of rounds that this one has contributed to.
+  virtual absl::StatusOr<std::string> Save() = 0;
+  // Continues from what Save gave on another member, bit for bit.  kInvalidArgument names the
+  // layer and the entry that is unknown, missing or misshapen; kFailedPrecondition: rounds
+  // of the layer are under way.  Nothing is changed then.
+  virtual absl::Status Load(std::string_view bytes) = 0;
+};
+
 class Reducer {
  public:
   virtual ~Reducer() = default;
@@ -72,9 +92,11 @@ class Reducer {
   // The same, and waits: the fastest path for a caller that can do nothing else.
   virtual absl::StatusOr<Moments> ReduceNow(const ReduceKey& key, const Moments& moments) = 0;
 
-  // Reserves a layer's name.  kAlreadyExists if a living layer has it;
-  // kInvalidArgument if it is empty or too long.
-  virtual absl::Status AddLayer(const std::string& name) = 0;
+  // Reserves a layer's name.  `state` (null: none) must live until RemoveLayer.  If this member
+  // was handed a state for the layer, it is loaded before AddLayer returns.
+  //   kAlreadyExists     a living layer has the name;
+  //   kInvalidArgument   it is empty or too long, or what Load refused.  It is not reserved then.
+  virtual absl::Status AddLayer(const std::string& name, LayerState* state) = 0;
   virtual void RemoveLayer(const std::string& name) = 0;
 };
 

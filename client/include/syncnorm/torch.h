@@ -17,6 +17,13 @@
 //   * Errors are StatusErrors, and so c10::Errors, with the text of the status.
 //     A group that lost a member throws out of forward() or backward(); it never blocks for
 //     longer than its round timeout.
+//   * Activation checkpointing.  A training forward inside a backward pass is taken for the
+//     repetition of an earlier one: same bits, no round, and statistics move once.  Elsewhere
+//     a RecomputeScope says so (recompute.h).  Options' kept_forwards = 0: each is a forward
+//     like any other.
+//   * Hand-over.  In a member that joined late the tensors start from the other members' state,
+//     and what they hold is what a late one gets; in float64, too, if to(kFloat64) comes before
+//     the first forward.
 //
 // Every member must do the same: the same modules in the same order, train or
 // eval, and the same need of a gradient.  If the input of a module needs no
@@ -41,6 +48,7 @@
 #include <torch/serialize/archive.h>
 #include <torch/types.h>
 
+#include <map>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -77,9 +85,21 @@ class NormImpl : public ::torch::nn::Module {
   void load(::torch::serialize::InputArchive& archive) override;
 
  protected:
+  using State = std::map<std::string, std::vector<double>>;  // as the norms' State()
+
   NormImpl(std::string type_name, int64_t channels, bool affine);
 
+  // All tensors' values, and to all tensors.
+  State ReadTensors() const;
+  void WriteTensors(State state);
+  // Training has begun: what WriteTensors wrote need not be more exact than the tensors.
+  void ForgetWritten() { written_.clear(); }
+
   virtual ::torch::Dtype StatisticsType(::torch::Dtype parameters) const = 0;
+
+ private:
+  // In float64, so that a state survives a module that becomes one of float64 after it.
+  State written_;
 };
 
 // The buffers are the truth: read before every forward, written after every
@@ -94,6 +114,9 @@ class SyncBatchNormImpl : public NormImpl {
   // `group` may be null (always local) and must outlive this, not the graphs: a backward throws
   // if its module is gone.  Throws StatusError as SyncBatchNorm::Create fails.
   SyncBatchNormImpl(std::string name, BatchNormOptions options, Reducer* group);
+  ~SyncBatchNormImpl() override;
+  SyncBatchNormImpl(const SyncBatchNormImpl&) = delete;
+  SyncBatchNormImpl& operator=(const SyncBatchNormImpl&) = delete;
 
   // x: (N, C, S...).  mask: undefined, or (N, S...) or (N, 1, S...), bool, uint8 or
   // floating, 0 = does not count (see PositionMask).  In train() the statistics
@@ -128,6 +151,9 @@ class SyncPowerNormImpl : public NormImpl {
 
   // As SyncBatchNorm's.
   SyncPowerNormImpl(std::string name, PowerNormOptions options, Reducer* group);
+  ~SyncPowerNormImpl() override;
+  SyncPowerNormImpl(const SyncPowerNormImpl&) = delete;
+  SyncPowerNormImpl& operator=(const SyncPowerNormImpl&) = delete;
 
   // x: (T, B, C) or (B, C).  pad_mask: undefined, or (B, T) (for (B, C): (B, 1) or (B)), bool or
   // uint8, true = padding.
@@ -155,11 +181,13 @@ class SyncPowerNormImpl : public NormImpl {
   ::torch::Dtype StatisticsType(::torch::Dtype parameters) const override;
   // Drains the core; then writes the buffers, or takes them if they were changed from outside.
   void Collect() const;
-  bool BuffersChanged() const;  // since Collect
+  void ExchangeBuffers() const;  // the latter, of a core that is drained
+  bool BuffersChanged() const;   // since Collect
+  void TakeCore();
 
   std::shared_ptr<::syncnorm::SyncPowerNorm> core_;
   std::shared_ptr<double> grad_scale_;
-  mutable std::vector<double> written_;  // the buffers' values after the last Collect
+  mutable std::vector<double> collected_;  // the buffers' values after the last Collect
 };
 TORCH_MODULE(SyncPowerNorm);
 

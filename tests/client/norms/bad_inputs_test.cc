@@ -46,12 +46,16 @@ TEST(BadInputTest, BatchNormOptionsAreNamedWithTheirValues) {
   EXPECT_THAT(BatchNormRefusal({.channels = 2, .momentum = 1.5}), HasSubstr("momentum is 1.5"));
   EXPECT_THAT(BatchNormRefusal({.channels = 2, .momentum = -0.1}), HasSubstr("momentum is -0.1"));
   EXPECT_THAT(BatchNormRefusal({.channels = 2, .momentum = kNan}), HasSubstr("momentum is nan"));
+  EXPECT_THAT(BatchNormRefusal({.channels = 2, .kept_forwards = -1}),
+              HasSubstr("kept_forwards is -1"));
   EXPECT_THAT(Refusal(SyncBatchNorm::Create("", {.channels = 2}, nullptr).status()),
               HasSubstr("name is empty"));
   EXPECT_TRUE(SyncBatchNorm::Create("a", {.channels = 2, .eps = 0, .momentum = 0}, nullptr).ok());
 }
 
 TEST(BadInputTest, PowerNormOptionsAreNamedWithTheirValues) {
+  EXPECT_THAT(PowerNormRefusal({.channels = 2, .kept_forwards = -1}),
+              HasSubstr("kept_forwards is -1"));
   EXPECT_THAT(PowerNormRefusal({.channels = 0}),
               AllOf(HasSubstr("enc.pn"), HasSubstr("channels is 0")));
   EXPECT_THAT(PowerNormRefusal({.channels = 2, .eps = kNan}), HasSubstr("eps is nan"));
