@@ -5,6 +5,8 @@
 #include <signal.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,6 +23,8 @@ ABSL_FLAG(std::string, host, "h0", "host to say at the join");
 ABSL_FLAG(std::string, job, "", "job to say at the join");
 ABSL_FLAG(absl::Duration, connect_timeout, absl::Seconds(20), "for all members to join");
 ABSL_FLAG(absl::Duration, round_timeout, absl::Seconds(20), "of a round");
+ABSL_FLAG(std::string, on_loss, "fail", "policy: fail, shrink or finish");
+ABSL_FLAG(std::string, non_finite, "fail", "policy: fail, propagate or drop");
 ABSL_FLAG(uint64_t, seed, 1, "of the moments");
 ABSL_FLAG(uint64_t, steps, 10, "steps");
 ABSL_FLAG(int, layers, 4, "layers; two rounds each a step");
@@ -44,6 +48,16 @@ std::optional<uint64_t> StepOrNever(int64_t step) {
   return step < 0 ? std::nullopt : std::optional<uint64_t>(static_cast<uint64_t>(step));
 }
 
+template <typename Policy>
+Policy ParseOrDie(const char* flag, const std::string& text,
+                  std::initializer_list<Policy> policies) {
+  for (const Policy policy : policies) {
+    if (text == Name(policy)) return policy;
+  }
+  std::fprintf(stderr, "--%s=%s: no such policy\n", flag, text.c_str());
+  std::exit(2);
+}
+
 TrainerOptions OptionsFromFlags() {
   TrainerOptions options;
   GroupOptions& group = options.group;
@@ -55,6 +69,11 @@ TrainerOptions OptionsFromFlags() {
   group.job = absl::GetFlag(FLAGS_job);
   group.connect_timeout = absl::GetFlag(FLAGS_connect_timeout);
   group.round_timeout = absl::GetFlag(FLAGS_round_timeout);
+  group.on_loss = ParseOrDie<OnLoss>("on_loss", absl::GetFlag(FLAGS_on_loss),
+                                     {OnLoss::kFail, OnLoss::kShrink, OnLoss::kFinish});
+  group.non_finite =
+      ParseOrDie<NonFinite>("non_finite", absl::GetFlag(FLAGS_non_finite),
+                            {NonFinite::kFail, NonFinite::kPropagate, NonFinite::kDrop});
   options.workload.seed = absl::GetFlag(FLAGS_seed);
   options.workload.channels = absl::GetFlag(FLAGS_channels);
   options.history = absl::GetFlag(FLAGS_history);

@@ -50,8 +50,7 @@ History::~History() {
   if (file_ != nullptr) std::fclose(file_);
 }
 
-void History::Worker(const GroupOptions& options, const Workload& workload,
-                     const std::string& on_loss) {
+void History::Worker(const GroupOptions& options, const Workload& workload) {
   if (file_ == nullptr) return;
   Write(file_, {{"e", "worker"},
                 {"rank", options.rank},
@@ -61,15 +60,21 @@ void History::Worker(const GroupOptions& options, const Workload& workload,
                 {"group", options.group},
                 {"seed", workload.seed},
                 {"channels", workload.channels},
-                {"on_loss", on_loss},
+                {"on_loss", std::string(Name(options.on_loss))},
                 {"round_timeout_us", absl::ToInt64Microseconds(options.round_timeout)}});
 }
 
-void History::Joined(const Group& group, const std::vector<uint32_t>& members) {
+void History::Joined(const Group& group) {
   if (file_ == nullptr) return;
-  Write(
-      file_,
-      {{"e", "joined"}, {"epoch", group.epoch()}, {"hosts", group.hosts()}, {"members", members}});
+  Write(file_, {{"e", "joined"},
+                {"epoch", group.epoch()},
+                {"hosts", group.hosts()},
+                {"members", group.members()}});
+}
+
+void History::Epoch(const Group& group) {
+  if (file_ == nullptr) return;
+  Write(file_, {{"e", "epoch"}, {"epoch", group.epoch()}, {"members", group.members()}});
 }
 
 uint64_t History::Call(uint64_t epoch, const Operation& operation, const Moments& moments) {

@@ -5,6 +5,7 @@
 //   {"e":"worker", "rank", "pid", "host", "world", "group", "seed", "channels", "on_loss",
 //                  "round_timeout_us"}                                        the first line
 //   {"e":"joined", "epoch", "hosts", "members", "t"}
+//   {"e":"epoch",  "epoch", "members", "t"}                    the members have changed
 //   {"e":"call",   "id", "epoch", "layer", "direction", "step", "sent", "count", "t"}
 //   {"e":"return", "id", "epoch", "code", "text", "ranks", "count", "got", "waited", "t"}
 //   {"e":"ended",  "epoch", "code", "text", "t"}                   the membership's failure
@@ -23,7 +24,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -40,8 +40,10 @@ class History {
   History(const History&) = delete;
   History& operator=(const History&) = delete;
 
-  void Worker(const GroupOptions& options, const Workload& workload, const std::string& on_loss);
-  void Joined(const Group& group, const std::vector<uint32_t>& members);
+  void Worker(const GroupOptions& options, const Workload& workload);
+  void Joined(const Group& group);
+  // The members have changed.
+  void Epoch(const Group& group);
   // The id of the call, for Return.
   uint64_t Call(uint64_t epoch, const Operation& operation, const Moments& moments);
   void Return(uint64_t id, uint64_t epoch, absl::Time waited,

@@ -8,6 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
 namespace syncnorm::e2e {
@@ -35,7 +38,7 @@ Trainer::Trainer(TrainerOptions options)
     : options_(std::move(options)), history_(options_.history), clock_(MonotonicClock()) {}
 
 int Trainer::Run() {
-  history_.Worker(options_.group, options_.workload, "fail");
+  history_.Worker(options_.group, options_.workload);
   absl::Time give_up = clock_.Now();  // the first join gets one attempt: Connect retries by itself
   for (;;) {
     absl::Status status = Connect();
@@ -57,11 +60,17 @@ absl::Status Trainer::Connect() {
   if (!group.ok()) return group.status();
   group_ = *std::move(group);
   failed_round_ = 0;
-  history_.Joined(*group_, {});
-  if (options_.rejoin > absl::ZeroDuration()) {
+  epoch_ = group_->epoch();
+  history_.Joined(*group_);
+  if (!group_->handed_over().empty()) {
+    if (!absl::SimpleAtoi(group_->handed_over(), &step_)) {
+      return absl::InternalError("handed over: " + group_->handed_over());
+    }
+    knows_step_ = true;
+  } else if (options_.rejoin > absl::ZeroDuration()) {
     if (absl::Status status = Agree(); !status.ok()) return status;
   }
-  Say("joined epoch " + std::to_string(group_->epoch()) + " step " + std::to_string(step_));
+  Say(absl::StrCat("joined epoch ", group_->epoch(), " step ", step_));
   return absl::OkStatus();
 }
 
@@ -82,20 +91,37 @@ absl::Status Trainer::Agree() {
   return absl::OkStatus();
 }
 
+absl::Status Trainer::Meet() {
+  if (absl::Status status = CollectAll(); !status.ok()) return status;
+  const absl::StatusOr<Boundary> boundary =
+      group_->AtBoundary([this]() -> absl::StatusOr<std::string> { return std::to_string(step_); });
+  if (!boundary.ok()) return Survive(boundary.status());
+  NoticeEpoch();
+  return absl::OkStatus();
+}
+
+void Trainer::NoticeEpoch() {
+  if (std::exchange(epoch_, group_->epoch()) == group_->epoch()) return;
+  history_.Epoch(*group_);
+  Say(absl::StrCat("epoch ", epoch_, " members ", absl::StrJoin(group_->members(), ",")));
+}
+
 absl::Status Trainer::RunSteps() {
   for (; step_ < options_.steps; ++step_) {
-    if (options_.progress) Say("step " + std::to_string(step_));
+    if (options_.progress) Say(absl::StrCat("step ", step_));
     if (options_.hang_at == step_) {
       for (;;) absl::SleepFor(absl::Hours(1));
+    }
+    if (options_.group.on_loss == OnLoss::kShrink) {
+      if (absl::Status status = Meet(); !status.ok()) return status;
     }
     if (absl::Status status = RunStep(); !status.ok()) return status;
     knows_step_ = true;
     if (step_ > kKeptSteps) Forget(step_ - kKeptSteps);
   }
-  while (!calls_.empty()) {
-    if (absl::Status status = Collect(); !status.ok()) return status;
-  }
-  return absl::OkStatus();
+  if (absl::Status status = CollectAll(); !status.ok()) return status;
+  if (options_.group.on_loss != OnLoss::kFinish) return absl::OkStatus();
+  return group_->Finish(options_.group.connect_timeout);
 }
 
 absl::Status Trainer::RunStep() {
@@ -135,6 +161,13 @@ absl::Status Trainer::Perform(const Operation& operation) {
   return absl::OkStatus();
 }
 
+absl::Status Trainer::CollectAll() {
+  while (!calls_.empty()) {
+    if (absl::Status status = Collect(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Trainer::Collect() {
   Call call = std::move(calls_.front());
   calls_.pop_front();
@@ -159,9 +192,13 @@ absl::Status Trainer::Take(const Operation& operation, uint64_t id, absl::Time w
     Remember(operation, Digest(*result));
     return absl::OkStatus();
   }
+  return Survive(result.status());
+}
+
+absl::Status Trainer::Survive(const absl::Status& failure) {
   const bool goes_on = options_.go_on || options_.rejoin > absl::ZeroDuration();
-  if (!goes_on || MembershipIsOver(result.status())) return result.status();
-  Say("failed " + Text(result.status()));
+  if (!goes_on || MembershipIsOver(failure)) return failure;
+  Say("failed " + Text(failure));
   return absl::OkStatus();
 }
 

@@ -5,11 +5,14 @@
 //   joined epoch 7 step 0
 //   step 1                            (with progress) about to run it
 //   failed ABORTED: ...               a round, or the membership
+//   epoch 8 members 0,2               they have changed
 //   left
 //   digest 0123456789abcdef rounds 640   of all results, whatever the epochs they came in
 //
 // After a membership failure it joins again, if told so, and goes on with the step that all
-// members agree on: the least that any of the survivors has not completed.
+// members agree on: the least that any of the survivors has not completed.  In a group that
+// shrinks it calls a boundary before every step, and one that comes late goes on with the step
+// that it is handed.  In one that finishes it says so when its steps are done.
 //
 // Thread-safety: thread-compatible.
 #pragma once
@@ -71,16 +74,22 @@ class Trainer {
   absl::Status Connect();
   // The step to go on with, which all members agree on.
   absl::Status Agree();
+  // Lets those in that wait.
+  absl::Status Meet();
   // Until the end, or the failure that ends the membership.
   absl::Status RunSteps();
   absl::Status RunStep();
   absl::Status Perform(const Operation& operation);
   absl::Status Collect();
+  absl::Status CollectAll();
   // Takes in the result of an operation.  Not OK if it means the end of this membership, or of
   // the run.
   absl::Status Take(const Operation& operation, uint64_t id, absl::Time waited,
                     const absl::StatusOr<Moments>& result);
+  // OK if the run goes on after it.
+  absl::Status Survive(const absl::Status& failure);
   bool MembershipIsOver(const absl::Status& failure);
+  void NoticeEpoch();
   int Finish();
   void Remember(const Operation& operation, uint64_t digest);
   void Forget(uint64_t before);
@@ -93,6 +102,7 @@ class Trainer {
   bool knows_step_ = false;  // whether this worker has been a member before
   std::deque<Call> calls_;
   uint64_t failed_round_ = 0;  // the last that failed in this membership
+  uint64_t epoch_ = 0;         // as last noticed
 
   // Results of the last steps, which may be run again, and the sum of all before them.
   std::map<std::tuple<uint64_t, int, int>, uint64_t> results_;
