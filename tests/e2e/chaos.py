@@ -37,7 +37,8 @@ class Chaos:
         return self.world.worker(
             rank, self.options.workers, "--progress", address=self.proxies[rank].address,
             steps=1_000_000, layers=3, compute="1ms", window=(0, 4)[rank % 2], rejoin="60s",
-            host=f"h{rank // 2}", round_timeout=f"{ROUND_TIMEOUT:g}s", seed=self.options.seed)
+            host=f"h{rank // 2}", round_timeout=f"{ROUND_TIMEOUT:g}s", seed=self.options.seed,
+            on_loss=self.options.policy)
 
     # Faults.  Each leaves behind it what was there before.
 

@@ -61,8 +61,9 @@ absl::Status Trainer::Connect() {
   group_ = *std::move(group);
   failed_round_ = 0;
   epoch_ = group_->epoch();
+  met_ = !group_->handed_over().empty();
   history_.Joined(*group_);
-  if (!group_->handed_over().empty()) {
+  if (met_) {
     if (!absl::SimpleAtoi(group_->handed_over(), &step_)) {
       return absl::InternalError("handed over: " + group_->handed_over());
     }
@@ -112,7 +113,7 @@ absl::Status Trainer::RunSteps() {
     if (options_.hang_at == step_) {
       for (;;) absl::SleepFor(absl::Hours(1));
     }
-    if (options_.group.on_loss == OnLoss::kShrink) {
+    if (options_.group.on_loss == OnLoss::kShrink && !std::exchange(met_, false)) {
       if (absl::Status status = Meet(); !status.ok()) return status;
     }
     if (absl::Status status = RunStep(); !status.ok()) return status;

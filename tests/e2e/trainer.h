@@ -103,6 +103,7 @@ class Trainer {
   std::deque<Call> calls_;
   uint64_t failed_round_ = 0;  // the last that failed in this membership
   uint64_t epoch_ = 0;         // as last noticed
+  bool met_ = false;           // joined at the boundary before this step
 
   // Results of the last steps, which may be run again, and the sum of all before them.
   std::map<std::tuple<uint64_t, int, int>, uint64_t> results_;

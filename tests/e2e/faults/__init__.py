@@ -5,7 +5,8 @@ returning, and says by Skipped what it lacks.
 """
 import importlib
 
-MODULES = ("workers", "coordinator", "network", "protocol", "members", "machine")
+MODULES = ("workers", "coordinator", "network", "protocol", "members", "machine",
+           "policies")
 
 
 def rows():
