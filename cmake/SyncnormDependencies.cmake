@@ -18,6 +18,8 @@ endif()
 if(SYNCNORM_BUILD_TESTS)
   # GoogleTest: the tests.
   find_package(GTest CONFIG REQUIRED)
+  # nlohmann-json: reads what the coordinator writes as JSON, with another library than it writes with.
+  find_package(nlohmann_json REQUIRED)
   # Debian's Python, which sees Debian's modules (grpcio, numpy), before any other on the PATH.
   if(NOT Python3_EXECUTABLE AND EXISTS /usr/bin/python3)
     set(Python3_EXECUTABLE /usr/bin/python3)

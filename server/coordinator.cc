@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
+#include "server/group_report.h"
 #include "server/names.h"
 
 namespace syncnorm::server {
@@ -37,6 +38,7 @@ void Add(const Rounds::Counters& more, Rounds::Counters* sum) {
   sum->completed += more.completed;
   sum->failed += more.failed;
   sum->not_finite += more.not_finite;
+  sum->stragglers += more.stragglers;
 }
 
 }  // namespace
@@ -370,6 +372,16 @@ void Coordinator::Expel(absl::Time now, StreamId stream, absl::string_view what,
 
 void Coordinator::Settle(absl::Time now, Group* group, size_t first, Output* output) {
   if (draining_ && group->AtRest()) group->Shut(now, output);
+  const std::string incident = group->TakeIncident();
+  if (!incident.empty() && settings_.report_incidents && !draining_ &&
+      incident_limit_.Allow(now, group->members().group())) {
+    Report report;
+    report.why = incident;
+    report.coordinator_id = settings_.coordinator_id;
+    report.now = now;
+    report.groups.push_back(ReportOf(*group, now, settings_.limits.flight_rounds));
+    output->incidents.push_back(std::move(report));
+  }
   for (size_t i = first; i < output->replies.size(); ++i) {
     if (output->replies[i].close) streams_.erase(output->replies[i].stream);
   }
@@ -412,6 +424,21 @@ Snapshot Coordinator::snapshot() const {
     }
   }
   return snapshot;
+}
+
+std::vector<uint64_t> Coordinator::GroupsNamed(const std::string& name) const {
+  std::vector<uint64_t> ids;
+  for (const auto& [id, group] : groups_) {
+    if (name.empty() || group->members().group() == name) ids.push_back(id);
+  }
+  return ids;
+}
+
+std::optional<Report::Group> Coordinator::ReportOn(absl::Time now, uint64_t group,
+                                                   size_t rounds) const {
+  const auto it = groups_.find(group);
+  if (it == groups_.end()) return std::nullopt;
+  return ReportOf(*it->second, now, rounds);
 }
 
 }  // namespace syncnorm::server

@@ -292,7 +292,7 @@ absl::Status Group::Finish(absl::Time now, uint32_t rank, Output* output) {
   if (state_ != State::kRunning || members_.member(rank).finished) return absl::OkStatus();
   members_.SetFinished(rank, true);
   members_.SetTakesPart(rank, false);
-  rounds_->Excuse(rank, &answers_);
+  rounds_->Excuse(now, rank, &answers_);
   Send(now, output);
   if (members_.participants().empty()) {
     Regroup(output);
@@ -465,7 +465,7 @@ void Group::Shrink(absl::Time now, uint32_t rank, const std::string& how, Output
     to.erase(std::remove(to.begin(), to.end(), rank), to.end());
     if (to.empty()) handing_over_.reset();
   }
-  rounds_->Excuse(rank, &answers_);
+  rounds_->Excuse(now, rank, &answers_);
   Send(now, output);
   const std::string why = absl::StrCat(members_.Who(rank), " ", how);
   if (members_.participants().empty()) {
@@ -534,6 +534,7 @@ void Group::Tick(absl::Time now, Output* output) {
     it = waiting_.erase(it);
   }
   rounds_->Expire(now, &answers_);
+  rounds_->Warn(now);
   Send(now, output);
 }
 
@@ -576,7 +577,7 @@ void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> r
                   const std::string& what, Output* output) {
   state_ = State::kClosed;
   const std::string why = absl::StrCat(what, "; epoch ", members_.epoch(), " is closed");
-  rounds_->FailOpen(code, ranks, why, &answers_);
+  rounds_->FailOpen(now, code, ranks, why, &answers_);
   rounds_->TakeFailures();  // one note, below, is enough
   rounds_->TakeBoundary();
   Send(now, output);
@@ -590,6 +591,7 @@ void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> r
   }
   SendToAll(Encode(*closed_), /*answer=*/false, /*close=*/false, output);
   Note(Note::Severity::kWarning, closed_->text, output);
+  if (incident_.empty()) incident_ = closed_->text;
 }
 
 bool Group::AtRest() const {
@@ -633,7 +635,11 @@ void Group::Send(absl::Time now, Output* output) {
     }
   }
   answers_.clear();
+  for (std::string& text : rounds_->TakeRemarks()) {
+    output->notes.push_back({Note::Severity::kWarning, Note::Source::kWait, std::move(text)});
+  }
   for (std::string& text : rounds_->TakeFailures()) {
+    if (incident_.empty()) incident_ = text;
     Note(Note::Severity::kWarning, std::move(text), output);
   }
 }

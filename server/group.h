@@ -37,6 +37,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -116,6 +117,8 @@ class Group {
   const Rounds* rounds() const { return rounds_.has_value() ? &*rounds_ : nullptr; }
   // Why it closed; none while it has not.
   const std::optional<Failure>& closed() const { return closed_; }
+  // The text of the first failure since the last call; "" if there was none.
+  std::string TakeIncident() { return std::exchange(incident_, std::string()); }
   // Streams of the members that are here, and of those that wait to be admitted.
   std::vector<StreamId> streams() const;
 
@@ -176,6 +179,7 @@ class Group {
   std::optional<Rounds> rounds_;   // once running
   std::optional<Failure> closed_;  // why, once closed
   std::vector<Answer> answers_;    // reused
+  std::string incident_;
 };
 
 }  // namespace syncnorm::server

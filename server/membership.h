@@ -130,6 +130,7 @@ class Membership {
   std::vector<std::string> hosts() const;
   absl::Duration round_timeout() const { return round_timeout_; }
   absl::Duration join_timeout() const { return join_timeout_; }
+  absl::Duration straggler_warning() const { return defaults_.straggler_warning; }
   absl::Time join_deadline() const { return first_join_ + (resuming() ? resume_ : join_timeout_); }
 
   // Ranks in that state, increasing.

@@ -29,7 +29,8 @@ constexpr char kUsage[] =
     "  syncnorm-coordinator --listen=127.0.0.1:0 --port_file=/tmp/port\n"
     "  syncnorm-coordinator --listen=unix:/run/syncnorm.sock\n\n"
     "SIGTERM and SIGINT drain: rounds in flight finish, workers are told, exit status 0; a second\n"
-    "signal ends it at once.  Limits answer with RESOURCE_EXHAUSTED and never stop the process.";
+    "signal ends it at once.  SIGUSR1 reports who waited for whom.  Limits answer with "
+    "RESOURCE_EXHAUSTED and never stop the process.";
 
 }  // namespace
 
@@ -39,6 +40,10 @@ ABSL_FLAG(bool, insecure, false,
           "listen in plaintext on an address that other machines can reach: whoever reaches it can "
           "read and change the statistics");
 ABSL_FLAG(std::string, port_file, "", "file to write the port to, atomically, once listening");
+ABSL_FLAG(
+    std::string, dump_dir, "",
+    "directory for a JSON report on a group when something failed in it, at most one in 10 s, "
+    "and on SIGUSR1 on all groups; empty: no files, and SIGUSR1 writes to stderr");
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warn, error or off; the log is on stderr");
 
 ABSL_FLAG(absl::Duration, round_timeout, Timeouts().round,
@@ -53,11 +58,19 @@ ABSL_FLAG(absl::Duration, hello_timeout, Timeouts().hello, "from a stream's open
 ABSL_FLAG(absl::Duration, drain_grace, absl::Seconds(10),
           "for rounds in flight to finish after SIGTERM");
 
+ABSL_FLAG(absl::Duration, straggler_warning, Timeouts().straggler_warning,
+          "from a round's first contribution to a line in the log that names the missing workers; "
+          "inf: none");
+
 ABSL_FLAG(uint32_t, max_groups, Limits().groups, "groups at once");
 ABSL_FLAG(uint32_t, max_members, Limits().members, "members of one group, at most 4096");
 ABSL_FLAG(uint32_t, max_streams, Limits().streams, "streams at once, over all groups");
 ABSL_FLAG(uint64_t, max_values, Limits().values, "rows x channels of one contribution");
 ABSL_FLAG(uint32_t, max_layer_name_bytes, Limits().layer_name_bytes, "bytes of a layer's name");
+ABSL_FLAG(uint32_t, max_layers, Limits().layers,
+          "layers per group, directions apart, whose waits are told apart in reports");
+ABSL_FLAG(uint32_t, flight_rounds, Limits().flight_rounds,
+          "ended rounds kept per group for reports");
 ABSL_FLAG(uint32_t, kept_rounds, Limits().kept_rounds,
           "ended rounds kept per group to answer repeats");
 ABSL_FLAG(uint64_t, max_kept_bytes, Limits().kept_bytes,
@@ -108,6 +121,7 @@ absl::Status Check(const Options& options) {
       timeouts.reconnect >= absl::ZeroDuration() ? absl::OkStatus()
                                                  : Bad("reconnect_grace", "is below 0"),
       CheckPositive("resume_timeout", timeouts.resume),
+      CheckPositive("straggler_warning", timeouts.straggler_warning),
       options.drain_grace >= absl::ZeroDuration() ? absl::OkStatus()
                                                   : Bad("drain_grace", "is below 0"),
       CheckRange("max_groups", limits.groups, 1, kAny),
@@ -115,6 +129,8 @@ absl::Status Check(const Options& options) {
       CheckRange("max_streams", limits.streams, 1, kAny - 1),
       CheckRange("max_values", limits.values, 1, kMaxValues),
       CheckRange("max_layer_name_bytes", limits.layer_name_bytes, 1, 64 << 10),
+      CheckRange("max_layers", limits.layers, 1, kAny),
+      CheckRange("flight_rounds", limits.flight_rounds, 1, kAny),
       CheckRange("kept_rounds", limits.kept_rounds, kMinKeptRounds, kAny),
       CheckRange("max_kept_bytes", limits.kept_bytes, 1, kMaxBytes),
       CheckRange("max_open_rounds", limits.open_rounds, 1, kAny),
@@ -185,6 +201,7 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
       !status.ok()) {
     return Bad("log_level", std::string(status.message()));
   }
+  options.server.dump_dir = absl::GetFlag(FLAGS_dump_dir);
   options.port_file = absl::GetFlag(FLAGS_port_file);
   options.drain_grace = absl::GetFlag(FLAGS_drain_grace);
 
@@ -194,12 +211,15 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   timeouts.hello = absl::GetFlag(FLAGS_hello_timeout);
   timeouts.reconnect = absl::GetFlag(FLAGS_reconnect_grace);
   timeouts.resume = absl::GetFlag(FLAGS_resume_timeout);
+  timeouts.straggler_warning = absl::GetFlag(FLAGS_straggler_warning);
   Limits& limits = options.server.settings.limits;
   limits.groups = absl::GetFlag(FLAGS_max_groups);
   limits.members = absl::GetFlag(FLAGS_max_members);
   limits.streams = absl::GetFlag(FLAGS_max_streams);
   limits.values = absl::GetFlag(FLAGS_max_values);
   limits.layer_name_bytes = absl::GetFlag(FLAGS_max_layer_name_bytes);
+  limits.layers = absl::GetFlag(FLAGS_max_layers);
+  limits.flight_rounds = absl::GetFlag(FLAGS_flight_rounds);
   limits.kept_rounds = absl::GetFlag(FLAGS_kept_rounds);
   limits.kept_bytes = absl::GetFlag(FLAGS_max_kept_bytes);
   limits.open_rounds = absl::GetFlag(FLAGS_max_open_rounds);

@@ -28,7 +28,8 @@ uint64_t RandomId() {
 }  // namespace
 
 struct Server::Running {
-  explicit Running(const Settings& settings) : service(settings, &MonotonicClock()) {}
+  explicit Running(const ServerOptions& options)
+      : service(options.settings, options.dump_dir, &MonotonicClock()) {}
 
   Service service;
   std::unique_ptr<grpc::Server> grpc;
@@ -44,9 +45,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
     if (absl::Status status = TryToBind(options.listen); !status.ok()) return status;
   }
   if (options.settings.coordinator_id == 0) options.settings.coordinator_id = RandomId();
+  options.settings.report_incidents = !options.dump_dir.empty();
 
   auto server = std::unique_ptr<Server>(new Server);
-  auto running = std::make_unique<Running>(options.settings);
+  auto running = std::make_unique<Running>(options);
   grpc::ServerBuilder builder;
   Configure(options.settings.limits, &builder);
   int port = 0;
@@ -71,6 +73,11 @@ Server::~Server() { Stop(); }
 Snapshot Server::snapshot() const {
   SYNCNORM_CHECK(running_ != nullptr);
   return running_->service.snapshot();
+}
+
+void Server::Dump(const std::string& why) {
+  SYNCNORM_CHECK(running_ != nullptr);
+  running_->service.Dump(why);
 }
 
 bool Server::Drain(absl::Duration grace) {

@@ -22,6 +22,7 @@ namespace syncnorm::server {
 struct ServerOptions {
   ListenAddress listen;  // port 0 picks one
   Settings settings;     // coordinator_id 0 picks one
+  std::string dump_dir;  // for reports of failures; empty: none are written
 };
 
 class Server {
@@ -40,6 +41,10 @@ class Server {
 
   // What there is now.  Not after Drain.
   Snapshot snapshot() const;
+
+  // Writes a report on all groups to the dump_dir, or to stderr without one, soon.  Not after
+  // Drain.
+  void Dump(const std::string& why);
 
   // Tells all workers, lets open rounds finish for at most `grace`, closes all streams, and stops.
   // Returns whether every worker was told the end before the server stopped.

@@ -1,7 +1,6 @@
 #include "server/service.h"
 
 #include <grpc/support/time.h>
-#include <grpcpp/alarm.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/failpoint.h"
+#include "server/service_task.h"
 
 namespace syncnorm::server {
 namespace {
@@ -30,34 +30,34 @@ grpc::Slice Share(const Bytes& bytes) {
 
 }  // namespace
 
-// Work from another thread, which an alarm that is due at once brings through the queue.
-struct Service::Task : ServiceStream::Tag {
-  explicit Task(std::function<void()> work)
-      : ServiceStream::Tag{nullptr, Operation::kRequest}, run(std::move(work)) {}
-
-  grpc::Alarm alarm;
-  std::function<void()> run;
-};
-
-Service::Service(const Settings& settings, Clock* clock)
-    : limits_(settings.limits), clock_(clock), coordinator_(settings), wake_at_() {}
+Service::Service(const Settings& settings, const std::string& dump_dir, Clock* clock)
+    : limits_(settings.limits),
+      clock_(clock),
+      coordinator_(settings),
+      wake_at_(),
+      admin_(
+          &coordinator_, settings.coordinator_id, clock,
+          [this](std::function<void()> run) { Post(std::move(run)); }, dump_dir) {}
 
 Service::~Service() = default;
 
 void Service::AddTo(grpc::ServerBuilder* builder) {
   builder->RegisterService(&grpc_);
+  admin_.AddTo(builder);
   queue_ = builder->AddCompletionQueue();
 }
 
 void Service::Run() {
   next_tick_ = clock_->Now() + kTick;
   Request();
+  admin_.Start(queue_.get());
   while (true) {
     void* tag = nullptr;
     bool ok = false;
     switch (queue_->AsyncNext(&tag, &ok, WakeAt())) {
       case grpc::CompletionQueue::SHUTDOWN:
         streams_.clear();
+        admin_.Clear();
         return;
       case grpc::CompletionQueue::TIMEOUT:
         Tick(clock_->Now());
@@ -75,8 +75,8 @@ void Service::Run() {
 
 void Service::Dispatch(ServiceStream::Tag* tag, bool ok) {
   if (tag->stream == nullptr) {
-    const std::unique_ptr<Task> task(static_cast<Task*>(tag));
-    task->run();
+    const std::unique_ptr<ServiceTask> task(static_cast<ServiceTask*>(tag));
+    task->run(ok);
   } else if (running_) {
     Handle(tag->stream, tag->operation, ok);
   }
@@ -104,6 +104,7 @@ void Service::Tick(absl::Time now) {
   for (const auto& [id, stream] : streams_) {
     if (stream->closing() && now - stream->closed() > kCloseTimeout) stream->Cancel();
   }
+  admin_.Tick(now);
 }
 
 void Service::Request() {
@@ -198,7 +199,7 @@ absl::Status Service::Decode(grpc::ByteBuffer* bytes) {
 }
 
 void Service::Send(absl::Time now) {
-  if (output_.replies.empty() && output_.notes.empty()) return;
+  if (output_.replies.empty() && output_.notes.empty() && output_.incidents.empty()) return;
   WriteReplies(now);
   // After all writes: see the header.
   for (const Reply& reply : output_.replies) {
@@ -207,6 +208,7 @@ void Service::Send(absl::Time now) {
     if (stream != nullptr && !stream->unanswered) stream->Read();
   }
   LogNotes(now);
+  for (Report& incident : output_.incidents) admin_.Write(std::move(incident));
   output_.Clear();
 }
 
@@ -242,12 +244,23 @@ void Service::WriteReplies(absl::Time now) {
 
 void Service::LogNotes(absl::Time now) {
   for (const Note& note : output_.notes) {
-    RateLimit& limit = note.source == Note::Source::kGroup ? group_log_limit_ : stranger_log_limit_;
     uint64_t dropped = 0;
-    if (!limit.Allow(now, &dropped)) continue;
+    if (!LogLimit(note.source)->Allow(now, &dropped)) continue;
     if (dropped > 0) Log(LogLevel::kWarning, absl::StrCat("dropped lines: ", dropped));
     Log(note.severity == Note::Severity::kInfo ? LogLevel::kInfo : LogLevel::kWarning, note.text);
   }
+}
+
+RateLimit* Service::LogLimit(Note::Source source) {
+  switch (source) {
+    case Note::Source::kGroup:
+      return &group_log_limit_;
+    case Note::Source::kStranger:
+      return &stranger_log_limit_;
+    case Note::Source::kWait:
+      break;
+  }
+  return &wait_log_limit_;
 }
 
 ServiceStream* Service::Find(StreamId id) {
@@ -256,9 +269,8 @@ ServiceStream* Service::Find(StreamId id) {
 }
 
 void Service::Post(std::function<void()> run) {
-  auto* task = new Task(std::move(run));  // Dispatch deletes it
-  task->alarm.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC),
-                  static_cast<ServiceStream::Tag*>(task));
+  auto* task = new ServiceTask([run = std::move(run)](bool) { run(); });  // Dispatch deletes it
+  task->alarm.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), task->tag());
 }
 
 void Service::Drain(absl::Duration grace) {
@@ -280,9 +292,15 @@ Snapshot Service::snapshot() {
   return snapshot;
 }
 
+void Service::Dump(const std::string& why) {
+  Post([this, why] { admin_.Dump(why); });
+}
+
 void Service::Stop() {
+  admin_.Stop();
   Post([this] {
     running_ = false;  // nothing may be started on the queue from here on
+    admin_.Shut();
     queue_->Shutdown();
   });
 }

@@ -25,7 +25,8 @@
 // The stream's own status is always OK when the coordinator ends it; the reason
 // is in the last Failure.
 //
-// Thread-safety: Run() on one thread; Drain, WaitUntilDrained, snapshot and Stop from any other.
+// Thread-safety: Run() on one thread; Drain, Dump, WaitUntilDrained, snapshot and Stop from any
+// other.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -33,6 +34,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/notification.h"
@@ -43,6 +45,7 @@
 #include "server/coordinator.h"
 #include "server/log.h"
 #include "server/output.h"
+#include "server/service_admin.h"
 #include "server/service_stream.h"
 #include "syncnorm/v1/syncnorm.grpc.pb.h"
 
@@ -50,8 +53,8 @@ namespace syncnorm::server {
 
 class Service {
  public:
-  // `clock` outlives the service.
-  Service(const Settings& settings, Clock* clock);
+  // `clock` outlives the service.  `dump_dir`: see ServiceAdmin.
+  Service(const Settings& settings, const std::string& dump_dir, Clock* clock);
   ~Service();
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
@@ -70,12 +73,13 @@ class Service {
   }
   // As of now.  Waits for the loop, so not after Stop.
   Snapshot snapshot();
+  // A report on all groups, to a file or stderr, soon.  Not after Stop.
+  void Dump(const std::string& why);
   // After the gRPC server's Shutdown: lets Run return.  Once.
   void Stop();
 
  private:
   using Operation = ServiceStream::Operation;
-  struct Task;
 
   // Runs it in the loop's thread, soon.
   void Post(std::function<void()> run);
@@ -89,6 +93,7 @@ class Service {
   void Send(absl::Time now);
   void WriteReplies(absl::Time now);
   void LogNotes(absl::Time now);
+  RateLimit* LogLimit(Note::Source source);
   absl::Status Decode(grpc::ByteBuffer* bytes);
   ServiceStream* Find(StreamId id);
   // When to wake if nothing happens, for AsyncNext.
@@ -111,9 +116,11 @@ class Service {
   gpr_timespec wake_at_;
   RateLimit group_log_limit_;
   RateLimit stranger_log_limit_;
+  RateLimit wait_log_limit_;
   bool running_ = true;
 
   absl::Notification drained_;
+  ServiceAdmin admin_;  // last: it posts to the queue
 };
 
 }  // namespace syncnorm::server

@@ -133,6 +133,7 @@ void CoreWorld::Deliver() {
     if (reply.close) closed_[reply.stream] = true;
   }
   for (Note& note : output_.notes) notes_.push_back(std::move(note.text));
+  for (Report& incident : output_.incidents) incidents_.push_back(std::move(incident));
   output_.Clear();
 }
 

@@ -78,6 +78,7 @@ class CoreWorld {
   absl::Time now() const { return now_; }
   Coordinator& core() { return core_; }
   std::vector<std::string> TakeNotes() { return std::move(notes_); }
+  std::vector<Report> TakeIncidents() { return std::move(incidents_); }
 
  private:
   void Deliver();
@@ -92,6 +93,7 @@ class CoreWorld {
   std::map<StreamId, std::vector<Got>> inbox_;
   std::map<StreamId, bool> closed_;
   std::vector<std::string> notes_;
+  std::vector<Report> incidents_;
 };
 
 }  // namespace syncnorm::server
