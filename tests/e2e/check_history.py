@@ -52,7 +52,6 @@ class Membership:
     def __init__(self, incarnation, joined):
         self.incarnation = incarnation
         self.joined = joined
-        self.epochs = [joined["epoch"]]
         self.run = None
         self.calls = {}
         self.ended = None
@@ -105,13 +104,10 @@ class Checker:
             elif event == "joined":
                 membership = Membership(incarnation, line)
                 incarnation.memberships.append(membership)
-            elif event == "epoch":
-                membership.epochs.append(line["epoch"])
             elif event == "call":
                 membership.calls[line["id"]] = Call(membership, line)
             elif event == "return":
                 membership.calls[line["id"]].back = line
-                membership.epochs.append(line["epoch"])
             elif event in ("ended", "left") and membership is not None:
                 membership.ended = line
             elif event == "ended":
@@ -124,34 +120,25 @@ class Checker:
     # What belongs together.
 
     def find_runs(self):
-        """Gives each membership the run of its group: epochs that some member lived through belong
-        to one.  A coordinator that was started again without anybody who remembers may issue a
-        number again: a rank that joins it a second time begins another run."""
-        parent = {}
-
-        def find(x):
-            parent.setdefault(x, x)
-            while parent[x] != x:
-                x = parent[x]
-            return x
-
-        generation = collections.defaultdict(int)
-        ranks = collections.defaultdict(set)
-        node = {}
+        """Gives each membership the run of its group, from a forming to its end.  Epochs do not
+        tell: a coordinator that was started again, without anybody who remembers, issues the same
+        numbers again.  A name has one run at a time: a worker that came late is in the one that
+        formed last; one that formed is in another one than those whose rank it has, or whose
+        members saw its end."""
+        runs = collections.defaultdict(list)  # of each group, in order: [membership]
         for m in sorted(self.memberships(), key=lambda m: m.joined["t"]):
-            key = (m.incarnation.group, m.joined["epoch"])
-            if m.incarnation.rank in ranks[key]:
-                generation[key] += 1
-                ranks[key] = set()
-            ranks[key].add(m.incarnation.rank)
-            node[m] = (*key, generation[key])
-            for epoch in m.epochs[1:]:
-                later = (m.incarnation.group, epoch)
-                if epoch != m.joined["epoch"]:
-                    ranks[later].add(m.incarnation.rank)
-                    parent[find((*later, generation[later]))] = find(node[m])
-        for m in node:
-            m.run = find(node[m])
+            formed = runs[m.incarnation.group]
+            if not formed or not (m.joined.get("late") or self.forms_with(m, formed[-1])):
+                formed.append([])
+            formed[-1].append(m)
+            m.run = (m.incarnation.group, len(formed))
+
+    @staticmethod
+    def forms_with(m, others):
+        now = m.joined["t"]
+        return all(other.joined["epoch"] == m.joined["epoch"] and
+                   other.incarnation.rank != m.incarnation.rank and
+                   (other.ended is None or other.ended["t"] > now) for other in others)
 
     def rounds(self):
         """{(run, place): [Call]}"""
@@ -184,7 +171,8 @@ class Checker:
         self.check_result(calls, good)
         policy = good[0].membership.incarnation.worker["on_loss"]
         for call in calls:
-            if policy == "fail" and call.back is not None and call.back["code"] in REFUSALS:
+            if policy == "fail" and call.back is not None and call.back["code"] in REFUSALS and \
+                    call.back["round"] > 0:
                 self.violation("one fate", f"{call} was refused ({call.back['text']}), "
                                            f"{good[0]} got a result")
 
@@ -273,10 +261,10 @@ class Checker:
         if place is not None:
             if not re.search(r"\bepoch \d+", text):
                 lacks.append("epoch")
-            # A lost coordinator is nobody's layer; and one that was started again may know of a
-            # lost member's last round no more than its number.
+            # A lost coordinator is nobody's layer.  One that was started again may know of a lost
+            # member's last round no more than its number; and to resume is of no round.
             if line["code"] not in OF_ONE_MEMBER and not re.search(
-                    r"\blayer|no round|its last was round \d", text):
+                    r"\blayer|no round|its last was round \d|cannot be resumed", text):
                 lacks.append("layer")
         named = ranks_in(text)
         lacks += [f"rank {rank}" for rank in line["ranks"] if rank not in named]
@@ -302,7 +290,7 @@ class Checker:
                 if other != run and other[0] == run[0]:
                     for m in members:
                         if m.joined["t"] < begin:
-                            self.check_superseded(m, begin, f"epoch {run[1]} had begun")
+                            self.check_superseded(m, begin, f"run {run[1]} of the group had begun")
 
     def check_superseded(self, membership, since, why):
         for call in membership.calls.values():

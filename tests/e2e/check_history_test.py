@@ -44,9 +44,9 @@ class Run:
         self.files[file].append(line)
         return line
 
-    def join(self, epoch, files=range(WORLD)):
+    def join(self, epoch, files=range(WORLD), late=False):
         for file in files:
-            self.add(file, e="joined", epoch=epoch, hosts=["h"] * WORLD, members=[])
+            self.add(file, e="joined", epoch=epoch, late=late, hosts=["h"] * WORLD, members=[])
 
     def rank(self, file):
         return self.files[file][0]["rank"]
@@ -68,7 +68,7 @@ class Run:
 
     def failure(self, file, epoch, id, code, text, ranks):
         return self.add(file, e="return", id=id, epoch=epoch, code=code, text=text, ranks=ranks,
-                        waited=0)
+                        round=5, waited=0)
 
     def round(self, epoch, place, files=range(WORLD), members=range(WORLD)):
         ids = {file: self.call(file, epoch, place) for file in files}
@@ -158,7 +158,7 @@ class CheckerTest(unittest.TestCase):
         run = self.good()
         line = self.returns(run, 0)[5]
         del line["got"]
-        line.update(code="ABORTED", text=LOST, ranks=[2])
+        line.update(code="ABORTED", text=LOST, ranks=[2], round=5)
         self.expect(run, "one fate", "rank 0 (pid 100)")
 
     def test_a_call_beyond_its_deadline(self):
@@ -193,7 +193,7 @@ class CheckerTest(unittest.TestCase):
         newcomer = run.start(2, 202)
         for file in (0, 1):
             run.add(file, e="epoch", epoch=2)
-        run.join(2, [newcomer])
+        run.join(2, [newcomer], late=True)
         run.round(2, (2, 0, 1), (0, 1, 2))
         self.expect(run, "fencing", "rank 2 (pid 102)", "rank 2 (pid 202) took its place")
 

@@ -32,6 +32,7 @@ void Describe(const absl::Status& status, json* line) {
   (*line)["code"] = absl::StatusCodeToString(status.code());
   (*line)["text"] = std::string(status.message());
   const std::optional<Failure> failure = FailureOf(status);
+  (*line)["round"] = failure.has_value() ? failure->key.round : 0;
   (*line)["ranks"] = failure.has_value() ? failure->ranks : std::vector<uint32_t>();
 }
 
@@ -68,6 +69,7 @@ void History::Joined(const Group& group) {
   if (file_ == nullptr) return;
   Write(file_, {{"e", "joined"},
                 {"epoch", group.epoch()},
+                {"late", !group.handed_over().empty()},
                 {"hosts", group.hosts()},
                 {"members", group.members()}});
 }

@@ -4,17 +4,18 @@
 //
 //   {"e":"worker", "rank", "pid", "host", "world", "group", "seed", "channels", "on_loss",
 //                  "round_timeout_us"}                                        the first line
-//   {"e":"joined", "epoch", "hosts", "members", "t"}
+//   {"e":"joined", "epoch", "late", "hosts", "members", "t"}   late: to a run under way
 //   {"e":"epoch",  "epoch", "members", "t"}                    the members have changed
 //   {"e":"call",   "id", "epoch", "layer", "direction", "step", "sent", "count", "t"}
-//   {"e":"return", "id", "epoch", "code", "text", "ranks", "count", "got", "waited", "t"}
+//   {"e":"return", "id", "epoch", "code", "text", "round", "ranks", "count", "got", "waited", "t"}
 //   {"e":"ended",  "epoch", "code", "text", "t"}                   the membership's failure
 //   {"e":"left",   "epoch", "t"}
 //
 // A call without a return is one under which the worker died.  "sent" and "got" are digests
 // (workload.h); "t" is CLOCK_MONOTONIC in microseconds, comparable between
-// processes of one machine; "epoch" of a return is that of the membership when it was taken, and
-// "waited" when the caller began to wait for it.
+// processes of one machine; "epoch" of a return is that of the membership when it was taken,
+// "round" that of the failure (0: it is the membership's), and "waited" when the caller began to
+// wait for it.
 //
 // Thread-safety: thread-compatible.
 #pragma once
