@@ -1,6 +1,4 @@
 """Rows 1 to 5: a worker dies, stands still, or hangs."""
-import time
-
 import harness
 
 # From a member's death to its name at all others.
@@ -64,14 +62,14 @@ def fault_02_worker_killed_after_its_push(world):
 
 def fault_03_worker_stopped_for_less_than_the_timeout(world):
     expected = harness.undisturbed(world.programs, 3, steps=20)
-    world.coordinator()
+    coordinator = world.coordinator("--straggler_warning=400ms")
     workers = world.workers(3, steps=20, progress=True)
     workers[2].wait_line("step 5")
     start = workers[2].stop()
     # Its connection lives; the others wait.
     survivor = workers[0]
     before = survivor.cpu_seconds()
-    time.sleep(1.2)
+    harness.wait_for(lambda: "rank 2 (host h0" in coordinator.errors(), "the coordinator's warning")
     assert survivor.running() and survivor.cpu_seconds() - before < 0.5, "waiting costs nothing"
     world.paused(workers[2], start, workers[2].resume())
     for worker in workers:
