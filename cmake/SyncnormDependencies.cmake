@@ -6,6 +6,8 @@ find_package(absl REQUIRED)
 # Protobuf and gRPC: the wire (Debian ships no CMake config for protobuf, so the module comes first).
 find_package(Protobuf REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
+# OpenSSL: reading and checking certificates, digests of tokens; gRPC's TLS is made of it anyway.
+find_package(OpenSSL REQUIRED)
 # Highway: one SIMD source for every instruction set, chosen at run time.
 find_package(hwy CONFIG REQUIRED)
 # spdlog: asynchronous, rate-limitable logging in the coordinator.

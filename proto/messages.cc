@@ -177,6 +177,8 @@ constexpr CodePair kCodes[] = {
     {v1::CODE_RESOURCE_EXHAUSTED, absl::StatusCode::kResourceExhausted},
     {v1::CODE_UNAVAILABLE, absl::StatusCode::kUnavailable},
     {v1::CODE_UNIMPLEMENTED, absl::StatusCode::kUnimplemented},
+    {v1::CODE_UNAUTHENTICATED, absl::StatusCode::kUnauthenticated},
+    {v1::CODE_PERMISSION_DENIED, absl::StatusCode::kPermissionDenied},
 };
 
 bool IsGroupNameByte(char c) {

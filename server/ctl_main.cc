@@ -24,6 +24,15 @@ ABSL_FLAG(std::string, address, "127.0.0.1:7070", "HOST:PORT or unix:PATH of the
 ABSL_FLAG(std::string, group, "", "report: only this group");
 ABSL_FLAG(uint32_t, rounds, 0, "report: ended rounds of each group, the latest; 0: 256");
 ABSL_FLAG(bool, json, false, "everything that was answered, as JSON");
+ABSL_FLAG(
+    std::string, tls_ca, "",
+    "file of the authorities that the coordinator's certificate comes from; empty: plaintext");
+ABSL_FLAG(std::string, tls_cert, "", "file of the certificate to present");
+ABSL_FLAG(std::string, tls_key, "", "file of its key");
+ABSL_FLAG(std::string, tls_server_name, "",
+          "the name in the coordinator's certificate, if it is not the address's");
+ABSL_FLAG(std::string, token_file, "", "file of the token to present, of role reader or admin");
+ABSL_FLAG(bool, insecure, false, "let the token travel in plaintext to another machine");
 ABSL_FLAG(absl::Duration, timeout, absl::Seconds(10), "for the answer");
 
 namespace {
@@ -53,9 +62,21 @@ int Print(const grpc::Status& status, const Reply& reply) {
 }
 
 int Ask(const std::string& what) {
-  const std::unique_ptr<v1::Admin::Stub> stub =
-      v1::Admin::NewStub(syncnorm::server::MakeCtlChannel(absl::GetFlag(FLAGS_address)));
+  syncnorm::server::CtlOptions options;
+  options.address = absl::GetFlag(FLAGS_address);
+  options.tls = {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key),
+                 absl::GetFlag(FLAGS_tls_ca)};
+  options.server_name = absl::GetFlag(FLAGS_tls_server_name);
+  options.token_file = absl::GetFlag(FLAGS_token_file);
+  options.insecure = absl::GetFlag(FLAGS_insecure);
+  const auto channel = syncnorm::server::MakeCtlChannel(options);
+  if (!channel.ok()) return Die(std::string(channel.status().message()));
+  const std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub(*channel);
   grpc::ClientContext context;
+  if (const absl::Status presented = syncnorm::server::Present(options, &context);
+      !presented.ok()) {
+    return Die(std::string(presented.message()));
+  }
   const int64_t timeout_us = absl::ToInt64Microseconds(absl::GetFlag(FLAGS_timeout));
   context.set_deadline(
       gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_micros(timeout_us, GPR_TIMESPAN)));

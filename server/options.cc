@@ -27,7 +27,9 @@ constexpr char kUsage[] =
     "Reduces the normalisation statistics of groups of workers.\n\n"
     "  syncnorm-coordinator                              on 127.0.0.1:7070\n"
     "  syncnorm-coordinator --listen=127.0.0.1:0 --port_file=/tmp/port\n"
-    "  syncnorm-coordinator --listen=unix:/run/syncnorm.sock\n\n"
+    "  syncnorm-coordinator --listen=unix:/run/syncnorm.sock\n"
+    "  syncnorm-coordinator --listen=0.0.0.0:7070 --tls_dir=/etc/syncnorm/tls "
+    "--tokens=/etc/syncnorm/tokens\n\n"
     "SIGTERM and SIGINT drain: rounds in flight finish, workers are told, exit status 0; a second\n"
     "signal ends it at once.  SIGUSR1 reports who waited for whom.  Limits answer with "
     "RESOURCE_EXHAUSTED and never stop the process.";
@@ -39,6 +41,19 @@ ABSL_FLAG(std::string, listen, "127.0.0.1:7070",
 ABSL_FLAG(bool, insecure, false,
           "listen in plaintext on an address that other machines can reach: whoever reaches it can "
           "read and change the statistics");
+ABSL_FLAG(std::string, tls_dir, "",
+          "folder of tls.crt, tls.key and ca.crt, as in a Kubernetes secret: listen with TLS and "
+          "ask every worker for a certificate");
+ABSL_FLAG(std::string, tls_cert, "",
+          "the coordinator's certificate and what signed it, PEM; default tls.crt in --tls_dir");
+ABSL_FLAG(std::string, tls_key, "",
+          "its private key, PEM without a passphrase; default tls.key in --tls_dir");
+ABSL_FLAG(std::string, tls_client_ca, "",
+          "authorities of the workers' certificates, PEM; default ca.crt in --tls_dir");
+ABSL_FLAG(std::string, tokens, "",
+          "file of digests of tokens: who may join which groups; without it everybody may");
+ABSL_FLAG(absl::Duration, reload_interval, syncnorm::server::SecurityOptions().reload_interval,
+          "between looks at the files of certificates and tokens; changed ones are read again");
 ABSL_FLAG(std::string, port_file, "", "file to write the port to, atomically, once listening");
 ABSL_FLAG(
     std::string, dump_dir, "",
@@ -140,6 +155,42 @@ absl::Status Check(const Options& options) {
   });
 }
 
+SecurityOptions ReadSecurity() {
+  SecurityOptions security;
+  const std::string folder = absl::GetFlag(FLAGS_tls_dir);
+  const auto file = [&folder](const std::string& given, const char* name) {
+    return given.empty() && !folder.empty() ? absl::StrCat(folder, "/", name) : given;
+  };
+  security.tls.certificate = file(absl::GetFlag(FLAGS_tls_cert), "tls.crt");
+  security.tls.key = file(absl::GetFlag(FLAGS_tls_key), "tls.key");
+  security.tls.authorities = file(absl::GetFlag(FLAGS_tls_client_ca), "ca.crt");
+  security.tokens = absl::GetFlag(FLAGS_tokens);
+  security.insecure = absl::GetFlag(FLAGS_insecure);
+  security.reload_interval = absl::GetFlag(FLAGS_reload_interval);
+  return security;
+}
+
+absl::Status CheckSecurity(const ListenAddress& listen, const SecurityOptions& security) {
+  const TlsFiles& tls = security.tls;
+  const int given = !tls.certificate.empty() + !tls.key.empty() + !tls.authorities.empty();
+  if (given != 0 && given != 3) {
+    return Bad(tls.certificate.empty() ? "tls_cert"
+               : tls.key.empty()       ? "tls_key"
+                                       : "tls_client_ca",
+               "is missing; TLS needs a certificate, its key and the workers' authorities");
+  }
+  // A certificate may change every hour; a folder that is looked at without a pause is no use.
+  if (security.reload_interval < absl::Milliseconds(10)) {
+    return Bad("reload_interval",
+               absl::StrCat(absl::FormatDuration(security.reload_interval), " is below 10ms"));
+  }
+  if (!Exposed(listen, security) || security.insecure) return absl::OkStatus();
+  return Bad("listen",
+             absl::StrCat(listen.With(listen.port),
+                          " can be reached by other machines, which needs TLS (--tls_dir)"
+                          "; it would be in plaintext: give --insecure if that is meant"));
+}
+
 std::string Version() {
   return absl::StrCat("syncnorm-coordinator ", SYNCNORM_VERSION, ", protocol ",
                       wire::kProtocolMajor, ".", wire::kProtocolMinor, "\n");
@@ -191,10 +242,9 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   Options options;
   absl::StatusOr<ListenAddress> listen = ListenAddress::Parse(absl::GetFlag(FLAGS_listen));
   if (!listen.ok()) return Bad("listen", std::string(listen.status().message()));
-  if (!listen->local() && !absl::GetFlag(FLAGS_insecure)) {
-    return Bad("listen", absl::StrCat(listen->With(listen->port),
-                                      " can be reached by other machines, in plaintext; give "
-                                      "--insecure if that is meant"));
+  options.server.security = ReadSecurity();
+  if (absl::Status status = CheckSecurity(*listen, options.server.security); !status.ok()) {
+    return status;
   }
   options.server.listen = *std::move(listen);
   if (absl::Status status = ParseLogLevel(absl::GetFlag(FLAGS_log_level), &options.log_level);

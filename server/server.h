@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "server/coordinator.h"
 #include "server/listen_address.h"
+#include "server/security.h"
 
 namespace syncnorm::server {
 
@@ -23,11 +24,13 @@ struct ServerOptions {
   ListenAddress listen;  // port 0 picks one
   Settings settings;     // coordinator_id 0 picks one
   std::string dump_dir;  // for reports of failures; empty: none are written
+  SecurityOptions security;
 };
 
 class Server {
  public:
-  // Listens when it returns.  kUnavailable says which address cannot be bound, and why.
+  // Listens when it returns.  kUnavailable says which address cannot be bound, and why; otherwise
+  // the errors of Security::Make.
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options);
 
   // Stops at once: streams that are open break.
@@ -41,6 +44,8 @@ class Server {
 
   // What there is now.  Not after Drain.
   Snapshot snapshot() const;
+  // How it is protected, and whom it refused.  Not after Drain.
+  SecurityState security() const;
 
   // Writes a report on all groups to the dump_dir, or to stderr without one, soon.  Not after
   // Drain.

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/failpoint.h"
+#include "server/service_access.h"
 #include "server/service_task.h"
 
 namespace syncnorm::server {
@@ -30,13 +31,16 @@ grpc::Slice Share(const Bytes& bytes) {
 
 }  // namespace
 
-Service::Service(const Settings& settings, const std::string& dump_dir, Clock* clock)
+Service::Service(const Settings& settings, const std::string& dump_dir, Clock* clock,
+                 Access* access, Clock* wall_clock)
     : limits_(settings.limits),
       clock_(clock),
+      access_(access),
+      wall_clock_(wall_clock),
       coordinator_(settings),
       wake_at_(),
       admin_(
-          &coordinator_, settings.coordinator_id, clock,
+          &coordinator_, settings.coordinator_id, clock, access,
           [this](std::function<void()> run) { Post(std::move(run)); }, dump_dir) {}
 
 Service::~Service() = default;
@@ -103,8 +107,29 @@ void Service::Tick(absl::Time now) {
   next_tick_ = now + kTick;
   for (const auto& [id, stream] : streams_) {
     if (stream->closing() && now - stream->closed() > kCloseTimeout) stream->Cancel();
+    if (stream->closing() || !stream->pass.open) continue;
+    Admit(now, stream.get(), access_->Recheck(wall_clock_->Now(), &stream->pass));
   }
+  Send(now);
   admin_.Tick(now);
+}
+
+bool Service::Admit(absl::Time now, ServiceStream* stream, const absl::Status& decision) {
+  if (decision.ok()) return true;
+  Failure failure;
+  failure.code = decision.code();
+  failure.group = stream->pass.group;
+  failure.text = absl::StrCat(failure.group.empty() ? "" : "group ", failure.group,
+                              failure.group.empty() ? "" : ": ", decision.message());
+  stream->Write(grpc::Slice(codec_.Encode(failure)));
+  stream->Close(now);
+  output_.notes.push_back(
+      {Note::Severity::kWarning, Note::Source::kStranger,
+       absl::StrCat("refused ", stream->context()->peer(), ": ", decision.message())});
+  // The core may not have heard of it.
+  coordinator_.OnCutOff(now, stream->id(), absl::StrCat("was cut off: ", decision.message()),
+                        &output_);
+  return false;
 }
 
 void Service::Request() {
@@ -124,8 +149,12 @@ void Service::Handle(ServiceStream* stream, Operation operation, bool ok) {
         return;
       }
       Request();
-      coordinator_.OnOpen(now, stream->id(), &output_);
-      stream->Read();
+      if (Admit(now, stream,
+                access_->Open(wall_clock_->Now(), Authorization(*stream->context()),
+                              &stream->pass))) {
+        coordinator_.OnOpen(now, stream->id(), &output_);
+        stream->Read();
+      }
       break;
     case Operation::kRead:
       if (grpc::ByteBuffer bytes = stream->ReadDone(); ok) {
@@ -163,6 +192,10 @@ void Service::HandleMessage(absl::Time now, ServiceStream* stream, grpc::ByteBuf
   }
   switch (message_.kind) {
     case wire::WorkerMessage::Kind::kJoin:
+      if (!Admit(now, stream,
+                 access_->Join(wall_clock_->Now(), message_.join.group, &stream->pass))) {
+        break;
+      }
       stream->unanswered = true;
       coordinator_.OnJoin(now, stream->id(), message_.join, &output_);
       break;

@@ -25,6 +25,9 @@
 // The stream's own status is always OK when the coordinator ends it; the reason
 // is in the last Failure.
 //
+// Before the core hears of a stream, and before it hears of a Join, Access is asked; so nothing
+// that a stranger is told depends on which groups there are.
+//
 // Thread-safety: Run() on one thread; Drain, Dump, WaitUntilDrained, snapshot and Stop from any
 // other.
 #pragma once
@@ -42,6 +45,7 @@
 #include "proto/clock.h"
 #include "proto/codec.h"
 #include "proto/wire.h"
+#include "server/access.h"
 #include "server/coordinator.h"
 #include "server/log.h"
 #include "server/output.h"
@@ -53,8 +57,10 @@ namespace syncnorm::server {
 
 class Service {
  public:
-  // `clock` outlives the service.  `dump_dir`: see ServiceAdmin.
-  Service(const Settings& settings, const std::string& dump_dir, Clock* clock);
+  // All of them outlive the service.  `dump_dir`: see ServiceAdmin.  `wall_clock` is for dates of
+  // tokens only.
+  Service(const Settings& settings, const std::string& dump_dir, Clock* clock, Access* access,
+          Clock* wall_clock);
   ~Service();
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
@@ -88,6 +94,8 @@ class Service {
   void Dispatch(ServiceStream::Tag* tag, bool ok);
   void Handle(ServiceStream* stream, Operation operation, bool ok);
   void HandleMessage(absl::Time now, ServiceStream* stream, grpc::ByteBuffer* bytes);
+  // Whether Access lets the stream go on; if not, it was told why and is closed.
+  bool Admit(absl::Time now, ServiceStream* stream, const absl::Status& decision);
   void Tick(absl::Time now);
   // Writes the core's replies, then posts the Reads, then logs.
   void Send(absl::Time now);
@@ -101,6 +109,8 @@ class Service {
 
   const Limits limits_;
   Clock* const clock_;
+  Access* const access_;
+  Clock* const wall_clock_;
   Coordinator coordinator_;
   syncnorm::v1::Coordinator::WithRawMethod_Synchronize<syncnorm::v1::Coordinator::Service> grpc_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;

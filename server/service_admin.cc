@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/wire.h"
 #include "server/log.h"
+#include "server/service_access.h"
 #include "server/service_report.h"
 #include "server/service_task.h"
 
@@ -60,10 +61,11 @@ struct ServiceAdmin::Collection {
 };
 
 ServiceAdmin::ServiceAdmin(const Coordinator* coordinator, uint64_t coordinator_id, Clock* clock,
-                           Post post, const std::string& dump_dir)
+                           Access* access, Post post, const std::string& dump_dir)
     : coordinator_(coordinator),
       coordinator_id_(coordinator_id),
       clock_(clock),
+      access_(access),
       post_(std::move(post)),
       files_(dump_dir) {}
 
@@ -102,17 +104,14 @@ void ServiceAdmin::Request(Method method) {
   }
 }
 
-grpc::Status ServiceAdmin::Permit(const grpc::ServerContext&) const {
-  // Whoever reaches the port: it is local, or was opened by --insecure.
-  return grpc::Status::OK;
+bool ServiceAdmin::Permit(Call* call, const std::string& group) {
+  const grpc::Status permitted = CheckRole(access_, call->context, Role::kReader, group);
+  if (!permitted.ok()) Finish(call->id, permitted, "");
+  return permitted.ok();
 }
 
 void ServiceAdmin::Handle(Call* call) {
   if (shut_) return;
-  if (const grpc::Status permitted = Permit(call->context); !permitted.ok()) {
-    Finish(call->id, permitted, "");
-    return;
-  }
   switch (call->method) {
     case Method::kReport:
       HandleReport(call);
@@ -130,6 +129,7 @@ void ServiceAdmin::HandleReport(Call* call) {
     Finish(id, grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "not a ReportRequest"), "");
     return;
   }
+  if (!Permit(call, request.group())) return;
   std::vector<uint64_t> groups = coordinator_->GroupsNamed(request.group());
   if (groups.empty() && !request.group().empty()) {
     Finish(id,
@@ -153,6 +153,7 @@ void ServiceAdmin::HandleReport(Call* call) {
 }
 
 void ServiceAdmin::HandleStatus(Call* call) {
+  if (!Permit(call, "")) return;
   const Snapshot snapshot = coordinator_->snapshot();
   v1::StatusReply reply;
   reply.set_coordinator_id(coordinator_id_);

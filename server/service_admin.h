@@ -26,6 +26,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "proto/clock.h"
+#include "server/access.h"
 #include "server/background.h"
 #include "server/coordinator.h"
 #include "server/dump_files.h"
@@ -39,10 +40,10 @@ class ServiceAdmin {
   // Runs work on the service's thread, soon; from any thread.
   using Post = std::function<void(std::function<void()>)>;
 
-  // `coordinator` and `clock` outlive it.  `dump_dir` empty: failures make no files, and the
-  // report on a signal goes to stderr.
-  ServiceAdmin(const Coordinator* coordinator, uint64_t coordinator_id, Clock* clock, Post post,
-               const std::string& dump_dir);
+  // `coordinator`, `clock` and `access` outlive it.  `dump_dir` empty: failures make no files, and
+  // the report on a signal goes to stderr.
+  ServiceAdmin(const Coordinator* coordinator, uint64_t coordinator_id, Clock* clock,
+               Access* access, Post post, const std::string& dump_dir);
   ~ServiceAdmin();
   ServiceAdmin(const ServiceAdmin&) = delete;
   ServiceAdmin& operator=(const ServiceAdmin&) = delete;
@@ -77,8 +78,8 @@ class ServiceAdmin {
   void HandleReport(Call* call);
   void HandleStatus(Call* call);
   void Finish(uint64_t call, const grpc::Status& status, const std::string& bytes);
-  // Who may ask.
-  grpc::Status Permit(const grpc::ServerContext& context) const;
+  // Whether the caller may read of that group, "" being all; answers it if not.
+  bool Permit(Call* call, const std::string& group);
 
   // Copies these groups and hands the report on, in the service's thread.
   void Collect(std::vector<uint64_t> groups, size_t rounds, std::string why,
@@ -88,6 +89,7 @@ class ServiceAdmin {
   const Coordinator* const coordinator_;
   const uint64_t coordinator_id_;
   Clock* const clock_;
+  Access* const access_;
   const Post post_;
   syncnorm::v1::Admin::WithRawMethod_Report<
       syncnorm::v1::Admin::WithRawMethod_Status<syncnorm::v1::Admin::Service>>
