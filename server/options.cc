@@ -65,6 +65,10 @@ ABSL_FLAG(absl::Duration, round_timeout, Timeouts().round,
           "from a round's first contribution to its failure, where the workers say nothing");
 ABSL_FLAG(absl::Duration, join_timeout, Timeouts().join,
           "from a group's first join to its failure, where the workers say nothing");
+ABSL_FLAG(absl::Duration, reconnect_grace, Timeouts().reconnect,
+          "from the end of a member's connection to its loss, for it to come back");
+ABSL_FLAG(absl::Duration, resume_timeout, Timeouts().resume,
+          "after a restart, from the first member that resumes a run to the last");
 ABSL_FLAG(absl::Duration, hello_timeout, Timeouts().hello, "from a stream's opening to its Join");
 ABSL_FLAG(absl::Duration, drain_grace, absl::Seconds(10),
           "for rounds in flight to finish after SIGTERM");
@@ -129,6 +133,9 @@ absl::Status Check(const Options& options) {
       CheckPositive("round_timeout", timeouts.round),
       CheckPositive("join_timeout", timeouts.join),
       CheckPositive("hello_timeout", timeouts.hello),
+      timeouts.reconnect >= absl::ZeroDuration() ? absl::OkStatus()
+                                                 : Bad("reconnect_grace", "is below 0"),
+      CheckPositive("resume_timeout", timeouts.resume),
       CheckPositive("straggler_warning", timeouts.straggler_warning),
       options.drain_grace >= absl::ZeroDuration() ? absl::OkStatus()
                                                   : Bad("drain_grace", "is below 0"),
@@ -252,6 +259,8 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   timeouts.round = absl::GetFlag(FLAGS_round_timeout);
   timeouts.join = absl::GetFlag(FLAGS_join_timeout);
   timeouts.hello = absl::GetFlag(FLAGS_hello_timeout);
+  timeouts.reconnect = absl::GetFlag(FLAGS_reconnect_grace);
+  timeouts.resume = absl::GetFlag(FLAGS_resume_timeout);
   timeouts.straggler_warning = absl::GetFlag(FLAGS_straggler_warning);
   Limits& limits = options.server.settings.limits;
   limits.groups = absl::GetFlag(FLAGS_max_groups);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/failpoint.h"
 #include "server/service_access.h"
 #include "server/service_task.h"
 
@@ -258,6 +259,7 @@ void Service::WriteReplies(absl::Time now) {
         slice = Share(shared);
       }
       stream->Write(slice);
+      if (reply.answer) SYNCNORM_FAILPOINT("server.after_k_results");
     }
     if (reply.answer) stream->unanswered = false;
     if (reply.close) stream->Close(now);
