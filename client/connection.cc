@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "proto/failpoint.h"
 
 namespace syncnorm {
 namespace {
@@ -128,6 +129,7 @@ absl::StatusOr<Moments> Connection::ReduceNow(const ReduceKey& key, const Moment
 void Connection::Perform(Actions* actions) {
   if (actions->open) transport_->Open();
   if (actions->write) {
+    SYNCNORM_FAILPOINT("client.before_push");
     transport_->Write(std::move(actions->bytes), actions->last);
     written_.fetch_add(1, std::memory_order_release);
   }
@@ -193,6 +195,7 @@ void Connection::Handle(Transport::Event event, const absl::Status& decoded, abs
       session_->Advance(now, &completions_);
       break;
     case Transport::Event::kWritten:
+      SYNCNORM_FAILPOINT("client.after_push");
       if (outbox_.empty()) {
         writing_ = false;
       } else {

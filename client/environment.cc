@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -140,7 +141,14 @@ absl::StatusOr<GroupOptions> GroupOptions::FromEnvironment() {
       break;
     }
   }
-  if (const char* const value = Get("SYNCNORM_GROUP")) options.group = value;
+  for (const auto& [name, to] : {std::pair("SYNCNORM_GROUP", &options.group),
+                                 std::pair("SYNCNORM_TLS_CA", &options.tls.ca_file),
+                                 std::pair("SYNCNORM_TLS_CERT", &options.tls.cert_file),
+                                 std::pair("SYNCNORM_TLS_KEY", &options.tls.key_file),
+                                 std::pair("SYNCNORM_TLS_SERVER_NAME", &options.tls.server_name),
+                                 std::pair("SYNCNORM_TOKEN_FILE", &options.token_file)}) {
+    if (const char* const value = Get(name)) *to = value;
+  }
   if (absl::Status s = Missing(options); !s.ok()) return s;
   return options;
 }

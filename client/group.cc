@@ -15,6 +15,7 @@
 #include "client/incarnation.h"
 #include "client/join.h"
 #include "client/options.h"
+#include "client/security.h"
 #include "proto/clock.h"
 #include "proto/member_state.h"
 
@@ -231,7 +232,7 @@ absl::StatusOr<std::unique_ptr<Group>> Group::Connect(GroupOptions options) {
     address = membership->coordinator->address();
   }
   membership->incarnation.emplace(absl::StrCat(address, " ", options.group, " ", options.rank));
-  std::unique_ptr<Transport> transport = NewGrpcTransport(address);
+  std::unique_ptr<Transport> transport = NewGrpcTransport(address, SecurityOf(options));
   Clock& clock = MonotonicClock();
   absl::StatusOr<std::unique_ptr<Session>> session = JoinGroup(
       address, MakeJoin(options, membership->incarnation->bytes()), &clock, transport.get());

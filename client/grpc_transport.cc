@@ -9,13 +9,19 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "client/tls_diagnosis.h"
 #include "kernels/check.h"
+#include "proto/clock.h"
 #include "proto/grpc_settings.h"
+#include "proto/tls_files.h"
 
 namespace syncnorm {
 namespace {
@@ -40,6 +46,9 @@ grpc::ChannelArguments Arguments() {
   a.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
   a.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 250);
   a.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5'000);
+  // One that comes back elsewhere (a pod's new address under its old name) is found as fast; gRPC
+  // asks for a name once in 30 s only.
+  a.SetInt(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 250);
   // http_proxy in a trainer's environment is meant for downloads.
   a.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Two Groups of one process must not queue behind each other.
@@ -66,12 +75,13 @@ grpc::Slice ToSlice(Bytes bytes) {
       [](void* held) { delete static_cast<Bytes*>(held); }, new Bytes(std::move(bytes)));
 }
 
+// For finding out why there is no connection: a few round trips, and what a server takes to refuse.
+constexpr absl::Duration kDiagnosis = absl::Seconds(1);
+
 class GrpcTransport final : public Transport {
  public:
-  explicit GrpcTransport(const std::string& address)
-      : channel_(
-            grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), Arguments())),
-        stub_(channel_) {}
+  GrpcTransport(const std::string& address, const ChannelSecurity& security)
+      : address_(address), security_(security) {}
 
   ~GrpcTransport() override {
     if (context_) context_->TryCancel();
@@ -87,14 +97,23 @@ class GrpcTransport final : public Transport {
     context_.emplace();
     // The call's headers travel with the first message.
     context_->set_initial_metadata_corked(true);
-    status_ = absl::OkStatus();
     ended_ = false;
-    stream_ = stub_.PrepareCall(&*context_, kMethod, &queue_);
+    heard_ = false;
+    status_ = Prepare();
+    if (!status_.ok()) {
+      ended_ = true;
+      return;
+    }
+    stream_ = stub_->PrepareCall(&*context_, kMethod, &queue_);
     SYNCNORM_CHECK(stream_ != nullptr);
     stream_->StartCall(nullptr);
   }
 
   void Write(Bytes message, bool last) override {
+    if (stream_ == nullptr) {
+      untold_end_ = true;
+      return;
+    }
     grpc::Slice slice = ToSlice(std::move(message));
     const grpc::ByteBuffer buffer(&slice, 1);
     writing_.store(true, std::memory_order_relaxed);  // the completion queue orders it
@@ -107,11 +126,19 @@ class GrpcTransport final : public Transport {
 
   bool writing() const override { return writing_.load(std::memory_order_relaxed); }
 
-  void Read() override { stream_->Read(&incoming_, &read_); }
+  void Read() override {
+    if (stream_ == nullptr) {
+      untold_end_ = true;
+      return;
+    }
+    stream_->Read(&incoming_, &read_);
+  }
 
   void Cancel() override { context_->TryCancel(); }
 
   Event Next(absl::Time deadline) override {
+    // A stream that could not be opened has ended for whoever wrote or reads.
+    if (untold_end_.exchange(false, std::memory_order_relaxed)) return Event::kClosed;
     const gpr_timespec until = ToGrpc(deadline);
     for (;;) {
       void* tag = nullptr;
@@ -127,12 +154,14 @@ class GrpcTransport final : public Transport {
         status_ =
             absl::Status(static_cast<absl::StatusCode>(end_.error_code()), end_.error_message());
         ended_ = true;
+        Explain(deadline);
       }
       if (ended_) {
         if (writing_.load(std::memory_order_relaxed)) continue;
         return Event::kClosed;
       }
       if (ok) {
+        heard_ = true;
         Flatten();
         return Event::kMessage;
       }
@@ -147,11 +176,66 @@ class GrpcTransport final : public Transport {
   const absl::Status& status() const override { return status_; }
 
   void AwaitRetry(absl::Time deadline) override {
+    if (channel_ == nullptr) {  // nothing comes of its own: the time has to pass
+      Next(deadline);
+      return;
+    }
     const grpc_connectivity_state state = channel_->GetState(/*try_to_connect=*/true);
     channel_->WaitForStateChange(state, ToGrpc(deadline));
   }
 
  private:
+  // The channel and the call's metadata, as the files are now.
+  absl::Status Prepare() {
+    if (absl::Status s = CheckSecurity(address_, security_); !s.ok()) return s;
+    const absl::StatusOr<std::string> token = ReadToken(security_);
+    if (!token.ok()) return token.status();
+    if (!token->empty()) context_->AddMetadata("authorization", absl::StrCat("Bearer ", *token));
+    TlsTexts texts;
+    if (security_.uses_tls()) {
+      absl::StatusOr<TlsTexts> read =
+          ReadTls({security_.tls.cert_file, security_.tls.key_file, security_.tls.ca_file});
+      if (!read.ok()) return absl::FailedPreconditionError(read.status().message());
+      texts = *std::move(read);
+    }
+    if (channel_ != nullptr && texts == texts_) return absl::OkStatus();
+    texts_ = std::move(texts);
+    stub_.reset();
+    channel_ = NewChannel();
+    stub_.emplace(channel_);
+    return absl::OkStatus();
+  }
+
+  std::shared_ptr<grpc::Channel> NewChannel() const {
+    grpc::ChannelArguments arguments = Arguments();
+    if (!security_.uses_tls()) {
+      return grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), arguments);
+    }
+    if (!security_.tls.server_name.empty()) {
+      arguments.SetSslTargetNameOverride(security_.tls.server_name);
+    }
+    return grpc::CreateCustomChannel(
+        address_, grpc::SslCredentials({texts_.authorities, texts_.key, texts_.certificate}),
+        arguments);
+  }
+
+  // A connection that did not come about: whether TLS is the reason.
+  void Explain(absl::Time deadline) {
+    ever_heard_ = ever_heard_ || heard_;
+    // What a plaintext connection was once, it will be again.
+    if (heard_ || (ever_heard_ && !security_.uses_tls())) return;
+    // A name that is not found takes the resolver long to not find once more.
+    if (!absl::IsUnavailable(status_) || absl::StrContains(status_.message(), "DNS")) return;
+    const absl::Duration budget = std::min(kDiagnosis, deadline - MonotonicClock().Now());
+    if (budget <= absl::ZeroDuration()) return;
+    const absl::Status found = DiagnoseTls(address_, security_, WallClock().Now(), budget);
+    if (absl::IsUnavailable(found)) {
+      status_ = absl::UnavailableError(absl::StrCat(status_.message(), "; ", found.message()));
+    } else if (!found.ok()) {
+      status_ = found;
+    }
+  }
+
   // Usually the message is one slice already.
   void Flatten() {
     if (incoming_.TrySingleSlice(&flat_).ok()) return;
@@ -161,10 +245,16 @@ class GrpcTransport final : public Transport {
   // Addresses that serve as tags.
   char written_ = 0, read_ = 0, finished_ = 0;
   std::atomic<bool> writing_{false};
+  std::atomic<bool> untold_end_{false};  // of a stream that could not be opened
   bool ended_ = false;
+  bool heard_ = false;       // a message has come on this stream
+  bool ever_heard_ = false;  // on an earlier one
 
-  const std::shared_ptr<grpc::Channel> channel_;
-  grpc::GenericStub stub_;
+  const std::string address_;
+  const ChannelSecurity security_;
+  TlsTexts texts_;                          // of the channel
+  std::shared_ptr<grpc::Channel> channel_;  // null until the first Open
+  std::optional<grpc::GenericStub> stub_;
   grpc::CompletionQueue queue_;
   std::optional<grpc::ClientContext> context_;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;  // before its context_ goes
@@ -176,9 +266,10 @@ class GrpcTransport final : public Transport {
 
 }  // namespace
 
-std::unique_ptr<Transport> NewGrpcTransport(const std::string& address) {
+std::unique_ptr<Transport> NewGrpcTransport(const std::string& address,
+                                            const ChannelSecurity& security) {
   PrepareGrpcProcess();
-  return std::make_unique<GrpcTransport>(address);
+  return std::make_unique<GrpcTransport>(address, security);
 }
 
 }  // namespace syncnorm

@@ -6,6 +6,12 @@
 // They were chosen by system calls and instructions a round
 // (docs/performance.md).
 //
+// Certificates and the token are read at each Open; when the certificates have
+// changed, the stream is opened on a new connection.  What is wrong with the files ends the stream
+// at once, with a status that says so.  When a connection does not come about and TLS is the
+// reason, the status is kUnauthenticated and says which (tls_diagnosis.h); finding that out takes
+// at most a second, and not longer than the deadline of Next.
+//
 // Creating one makes two settings of the whole process, once, of which the first
 // does something only before the process uses gRPC for the first time:
 //   * GRPC_EXPERIMENTS=-tcp_read_chunks, unless the variable is set already;
@@ -16,11 +22,13 @@
 #include <memory>
 #include <string>
 
+#include "client/security.h"
 #include "client/transport.h"
 
 namespace syncnorm {
 
 // `address`: "host:port" or any gRPC target.
-std::unique_ptr<Transport> NewGrpcTransport(const std::string& address);
+std::unique_ptr<Transport> NewGrpcTransport(const std::string& address,
+                                            const ChannelSecurity& security = {});
 
 }  // namespace syncnorm

@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "client/security.h"
 #include "proto/wire.h"
 
 namespace syncnorm {
@@ -56,7 +57,7 @@ absl::Status CheckOptions(const GroupOptions& options) {
                                 CheckTimeout("round_timeout", options.round_timeout)}) {
     if (!s.ok()) return s;
   }
-  return absl::OkStatus();
+  return CheckSecurity(options.address, SecurityOf(options));
 }
 
 std::string HostName() {

@@ -6,6 +6,8 @@ find_package(absl REQUIRED)
 # Protobuf and gRPC: the wire (Debian ships no CMake config for protobuf, so the module comes first).
 find_package(Protobuf REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
+# OpenSSL: reading and checking certificates, digests of tokens; gRPC's TLS is made of it anyway.
+find_package(OpenSSL REQUIRED)
 # Highway: one SIMD source for every instruction set, chosen at run time.
 find_package(hwy CONFIG REQUIRED)
 # spdlog: asynchronous, rate-limitable logging in the coordinator.
@@ -18,6 +20,8 @@ endif()
 if(SYNCNORM_BUILD_TESTS)
   # GoogleTest: the tests.
   find_package(GTest CONFIG REQUIRED)
+  # nlohmann-json: reads what the coordinator writes as JSON, with another library than it writes with.
+  find_package(nlohmann_json REQUIRED)
   # Debian's Python, which sees Debian's modules (grpcio, numpy), before any other on the PATH.
   if(NOT Python3_EXECUTABLE AND EXISTS /usr/bin/python3)
     set(Python3_EXECUTABLE /usr/bin/python3)

@@ -6,7 +6,7 @@
 #   syncnorm::embedded   a coordinator inside a worker's process
 #   syncnorm::torch      the LibTorch adapter, where it was built
 #
-# and the binary syncnorm-coordinator.
+# and the binaries syncnorm-coordinator and syncnormctl.
 #
 # All libraries are static; the ones that these are made of are exported too,
 # but only as their parts.
@@ -27,16 +27,16 @@ function(syncnorm_install set)
 endfunction()
 
 syncnorm_install(syncnorm-client-targets
-  syncnorm_kernels syncnorm_proto syncnorm_grpc syncnorm_norms syncnorm_session
+  syncnorm_kernels syncnorm_proto syncnorm_grpc syncnorm_tls syncnorm_norms syncnorm_session
   syncnorm_client)
 syncnorm_install(syncnorm-embedded-targets
-  syncnorm_coordination syncnorm_server syncnorm_embedded)
+  syncnorm_admin syncnorm_coordination syncnorm_server syncnorm_embedded)
 set(SYNCNORM_HAS_TORCH OFF)
 if(TARGET syncnorm_torch)
   set(SYNCNORM_HAS_TORCH ON)
   syncnorm_install(syncnorm-torch-targets syncnorm_torch)
 endif()
-install(TARGETS syncnorm-coordinator RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+install(TARGETS syncnorm-coordinator syncnormctl RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 
 foreach(room kernels proto client)
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/${room}/include/" TYPE INCLUDE

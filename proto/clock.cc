@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "absl/time/clock.h"
+
 namespace syncnorm {
 namespace {
 
@@ -13,10 +15,20 @@ class Monotonic final : public Clock {
   }
 };
 
+class Wall final : public Clock {
+ public:
+  absl::Time Now() override { return absl::Now(); }
+};
+
 }  // namespace
 
 Clock& MonotonicClock() {
   static Monotonic* const clock = new Monotonic;
+  return *clock;
+}
+
+Clock& WallClock() {
+  static Wall* const clock = new Wall;
   return *clock;
 }
 

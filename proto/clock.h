@@ -1,6 +1,6 @@
 // Clock: where time comes from.  Monotonic: absl::Time here is time since the
 // machine's start, not of day, so a step of the wall clock changes nothing.
-// The one real clock lives in clock.cc; tests and the simulator bring their own.
+// The real clocks live in clock.cc; tests and the simulator bring their own.
 //
 // Thread-safety: Now() may be called concurrently.
 #pragma once
@@ -17,5 +17,9 @@ class Clock {
 
 // CLOCK_MONOTONIC.  Never destroyed.
 Clock& MonotonicClock();
+
+// Time of day, and not monotonic: only for what ends at a date, as certificates and tokens do.
+// Never destroyed.
+Clock& WallClock();
 
 }  // namespace syncnorm

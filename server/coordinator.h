@@ -36,6 +36,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -44,8 +45,10 @@
 #include "proto/codec.h"
 #include "proto/wire.h"
 #include "server/group.h"
+#include "server/incident_limit.h"
 #include "server/limits.h"
 #include "server/output.h"
+#include "server/report.h"
 #include "server/rounds.h"
 
 namespace syncnorm::server {
@@ -55,6 +58,8 @@ struct Settings {
   Timeouts timeouts;
   // Tells this life of the coordinator from another: random.
   uint64_t coordinator_id = 0;
+  // Whether Output::incidents is filled.
+  bool report_incidents = false;
 };
 
 // What there is now, and what has been since the start.
@@ -108,6 +113,13 @@ class Coordinator {
 
   Snapshot snapshot() const;
 
+  // The groups of that name, or all for "": ids for ReportOn, in order of making.  A name has
+  // several while an epoch that ended still has streams.
+  std::vector<uint64_t> GroupsNamed(const std::string& name) const;
+  // With the latest `rounds` rounds.  None if the group is no more.  One group at a time, so that
+  // rounds need not wait until all have been copied.
+  std::optional<Report::Group> ReportOn(absl::Time now, uint64_t group, size_t rounds) const;
+
  private:
   struct Stream {
     Group* group = nullptr;  // null until joined
@@ -119,6 +131,8 @@ class Coordinator {
   absl::Status Check(const wire::Join& join) const;
   // The group that a worker of that name joins; null if there is none.
   Group* Find(const std::string& name) const;
+  // The group of that name whose run it is, and where it may be resumed; null if there is none.
+  Group* FindRun(const std::string& name, uint64_t run) const;
   Group* Make(absl::Time now, const wire::Join& join);
   // Why the run that the worker wants to resume is over; none if it may be resumed.
   std::optional<Failure> Over(const wire::Join& join) const;
@@ -132,7 +146,7 @@ class Coordinator {
   // After an event of the group, whose replies begin at `first`: forgets the streams that they
   // close, and the group when it is over; takes its deadline into account.
   void Settle(absl::Time now, Group* group, size_t first, Output* output);
-  // The group has ended: remembers why, for members that come back too late.
+  // The group has ended: its run is over; remembers why, for members that come back too late.
   void Bury(const Group& group);
   void Schedule(absl::Time deadline) { next_deadline_ = std::min(next_deadline_, deadline); }
 
@@ -144,7 +158,8 @@ class Coordinator {
   uint64_t made_ = 0;
   absl::flat_hash_map<uint64_t, Failure> ended_;  // runs; at most Limits.groups
   std::deque<uint64_t> ended_order_;              // the oldest first
-  Rounds::Counters past_;                         // of groups that are no more
+  IncidentLimit incident_limit_;
+  Rounds::Counters past_;  // of groups that are no more
   bool draining_ = false;
   absl::Time drain_deadline_ = absl::InfiniteFuture();
   absl::Time next_deadline_ = absl::InfiniteFuture();

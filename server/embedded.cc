@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/log.h"
 #include "server/server.h"
 
 namespace syncnorm {
@@ -24,22 +23,39 @@ class Embedded final : public CoordinatorHandle {
   std::unique_ptr<server::Server> server_;
 };
 
+absl::StatusOr<std::unique_ptr<CoordinatorHandle>> Start(const std::string& address,
+                                                         const EmbeddedOptions& embedded) {
+  absl::StatusOr<server::ListenAddress> listen = server::ListenAddress::Parse(address);
+  if (!listen.ok()) return listen.status();
+  server::ServerOptions options;
+  options.listen = *std::move(listen);
+  options.security.tls = {embedded.cert_file, embedded.key_file, embedded.client_ca_file};
+  options.security.tokens = embedded.tokens_file;
+  options.security.insecure = embedded.insecure;
+  if (server::Exposed(options.listen, options.security) && !embedded.insecure) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "other machines can reach ", address,
+        ", so the coordinator there needs TLS: use EmbeddedCoordinator with certificates, or with "
+        "insecure = true if plaintext is meant"));
+  }
+  absl::StatusOr<std::unique_ptr<server::Server>> server =
+      server::Server::Start(std::move(options));
+  if (!server.ok()) return server.status();
+  return std::make_unique<Embedded>(*std::move(server));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CoordinatorHandle>> StartEmbeddedCoordinator(
     const std::string& address) {
-  absl::StatusOr<server::ListenAddress> listen = server::ListenAddress::Parse(address);
-  if (!listen.ok()) return listen.status();
-  if (!listen->local()) {
-    server::Log(server::LogLevel::kWarning,
-                absl::StrCat("the coordinator listens on ", address,
-                             " in plaintext: who reaches it can read and change the statistics"));
-  }
-  server::ServerOptions options;
-  options.listen = *std::move(listen);
-  absl::StatusOr<std::unique_ptr<server::Server>> server = server::Server::Start(options);
-  if (!server.ok()) return server.status();
-  return std::make_unique<Embedded>(*std::move(server));
+  return Start(address, EmbeddedOptions());
+}
+
+std::function<absl::StatusOr<std::unique_ptr<CoordinatorHandle>>(const std::string& address)>
+EmbeddedCoordinator(EmbeddedOptions options) {
+  return [options = std::move(options)](const std::string& address) {
+    return Start(address, options);
+  };
 }
 
 }  // namespace syncnorm

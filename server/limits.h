@@ -37,6 +37,15 @@ struct Limits {
   // 12 MiB, fit.
   uint64_t kept_bytes = 16u << 20;
 
+  // Layers of a group whose waits are told apart, a layer's two directions counting as two:
+  // ResNet-152 has 155 norms, hence 310; this is six times as many.  Each takes its name and 8
+  // bytes a member: 2,048 x (40 + 8 x 8) = 0.2 MiB for a group of 8.  Those beyond are counted
+  // together.
+  uint32_t layers = 2048;
+  // Ended rounds of a group whose course is told in a report: six steps of ResNet-152.  At most 1.9
+  // MiB a group, usually 0.4 (flight_recorder.h).
+  uint32_t flight_rounds = 2048;
+
   // Rounds open at once, per group.  The gRPC service reads one unanswered contribution per stream,
   // so that it opens one or two; the core allows a whole step of 1,000 layers.
   uint32_t open_rounds = 1024;
@@ -64,6 +73,9 @@ struct Timeouts {
   // From a round's first contribution to its failure, where the members say nothing.  A collective
   // of a trainer waits for the slowest loader; a minute is a hang, not a straggler.
   absl::Duration round = absl::Seconds(60);
+  // From a round's first contribution to a line in the log that names whom it waits for; infinite:
+  // none.  A hundred times what a slow batch takes, a sixtieth of the default deadline.
+  absl::Duration straggler_warning = absl::Seconds(1);
   // From a group's first join to its failure, where the members say nothing: the time that a
   // cluster takes to start the last of the workers.
   absl::Duration join = absl::Minutes(5);

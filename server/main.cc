@@ -33,6 +33,7 @@ sigset_t BlockSignals() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);  // a pipe of the log that broke is no reason to end
   return signals;
@@ -50,10 +51,12 @@ int Serve(const Options& options, const sigset_t& signals) {
   std::fflush(stdout);
 
   int signal = 0;
-  sigwait(&signals, &signal);
+  while (sigwait(&signals, &signal) == 0 && signal == SIGUSR1) (*server)->Dump("SIGUSR1");
   Log(LogLevel::kInfo, absl::StrCat(strsignal(signal), ": draining"));
-  // A second signal ends the process as usual.
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  // A second signal ends the process as usual, unless it only asks.
+  sigset_t ending = signals;
+  sigdelset(&ending, SIGUSR1);
+  pthread_sigmask(SIG_UNBLOCK, &ending, nullptr);
   const bool drained = (*server)->Drain(options.drain_grace);
   Log(LogLevel::kInfo, drained ? "drained" : "stopped; some workers were not told");
   return 0;

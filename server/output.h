@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "server/report.h"
+
 namespace syncnorm::server {
 
 // Names one stream of one worker for as long as the coordinator lives.  Issued by the shell, from
@@ -27,8 +29,9 @@ struct Reply {
 
 struct Note {
   enum class Severity : uint8_t { kInfo, kWarning };
-  // Of a group, or about a stream that was turned away: a flood of these must not hide the others.
-  enum class Source : uint8_t { kGroup, kStranger };
+  // Of a group, about a stream that was turned away, or about a round that waits: a flood of one
+  // kind must not hide the others.
+  enum class Source : uint8_t { kGroup, kStranger, kWait };
   Severity severity = Severity::kInfo;
   Source source = Source::kGroup;
   std::string text;
@@ -38,10 +41,12 @@ struct Note {
 struct Output {
   std::vector<Reply> replies;
   std::vector<Note> notes;
+  std::vector<Report> incidents;  // each of one group, as it was when something failed in it
 
   void Clear() {
     replies.clear();
     notes.clear();
+    incidents.clear();
   }
 };
 

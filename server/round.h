@@ -30,6 +30,7 @@
 #include "proto/wire.h"
 #include "server/aggregator.h"
 #include "server/fingerprint.h"
+#include "server/lateness.h"
 #include "server/output.h"
 
 namespace syncnorm::server {
@@ -60,6 +61,9 @@ class Round {
   Added AddWithoutValues(uint32_t rank, const wire::Contribution& contribution);
   // `rank` is not waited for any more.  Whether that was the last that was missing.
   bool Excuse(uint32_t rank);
+  // When each contribution that was added came, in order: kept by the caller's word, in memory
+  // that goes from round to round.
+  std::vector<Arrival>& arrivals() { return arrivals_; }
   // The fold, unrounded, once nobody is missing; zeros if no values came.  Once.
   Moments Total();
   // Whether `rank` contributed exactly this before.  Of a round that a member brought along only
@@ -103,6 +107,7 @@ class Round {
   std::vector<bool> expected_;     // by rank
   std::vector<bool> contributed_;  // by rank
   std::vector<uint64_t> digests_;  // by rank; of those that contributed
+  std::vector<Arrival> arrivals_;
   Aggregator aggregator_;
   Bytes answer_;
 };

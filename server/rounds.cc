@@ -84,9 +84,16 @@ Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* cod
 
 Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* codec,
                const std::vector<uint64_t>& answered, std::vector<KeptAnswer> answers)
-    : members_(members), limits_(limits), codec_(codec), last_(answered), answered_(answered) {
+    : members_(members),
+      limits_(limits),
+      codec_(codec),
+      last_(answered),
+      answered_(answered),
+      lateness_(limits.layers),
+      recorder_(limits.flight_rounds) {
   orders_.emplace_back(members.hosts());
-  first_ = Settled() + 1;
+  first_ = answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
+                           : answers.front().key.round;
   for (KeptAnswer& answer : answers) {
     SYNCNORM_CHECK(answer.key.round == next());
     const Round& round = rounds_.emplace_back(
@@ -94,7 +101,7 @@ Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* cod
         answer.failed ? Round::State::kFailed : Round::State::kComplete, std::move(answer.bytes));
     kept_bytes_ += round.kept_bytes();
   }
-  oldest_open_ = next();
+  oldest_open_ = unwarned_ = next();
 }
 
 std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
@@ -122,12 +129,16 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
         members_.Fail(absl::StatusCode::kFailedPrecondition, contribution->key, {rank},
                       absl::StrCat(members_.Name(), ": ", members_.Who(rank), " sent round ",
                                    number, " < oldest kept ", first_));
-    answers->push_back(Answer{{rank}, Encode(failure)});
+    answers->push_back(Answer{number, {rank}, Encode(failure)});
     return std::nullopt;
   }
   if (opens) {
     rounds_.emplace_back(orders_.back(), members_.taking_part(), *contribution, members_.epoch(),
                          now);
+    if (!spare_.empty()) {
+      rounds_.back().arrivals() = std::move(spare_.back());
+      spare_.pop_back();
+    }
     ++open_;
   }
   Round& round = At(number);
@@ -140,11 +151,11 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
                         absl::StrCat(Describe(round.key()), ": ",
                                      Changed(round, rank, *contribution), ", after its result")};
     }
-    answers->push_back(Answer{{rank}, round.answer()});
+    answers->push_back(Answer{number, {rank}, round.answer()});
   } else if (const auto refused = Refuse(rank, round, *contribution, opens)) {
-    End(&round, *refused, rank, answers);
+    End(now, &round, *refused, rank, answers);
   } else {
-    Add(&round, rank, contribution, answers);
+    Add(now, &round, rank, contribution, answers);
   }
   return std::nullopt;
 }
@@ -155,7 +166,7 @@ std::string Rounds::Changed(const Round& round, uint32_t rank,
                       round.Compare(rank, contribution), ")");
 }
 
-void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
+void Rounds::Add(absl::Time now, Round* round, uint32_t rank, wire::Contribution* contribution,
                  std::vector<Answer>* answers) {
   const NonFinite policy = members_.non_finite();
   std::string bad;
@@ -164,7 +175,7 @@ void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
     ++counters_.not_finite;
     bad = absl::StrCat(members_.Who(rank), " sent ", bad);
     if (policy == NonFinite::kFail) {
-      End(round, Fail(absl::StatusCode::kAborted, *round, {rank}, bad), rank, answers);
+      End(now, round, Fail(absl::StatusCode::kAborted, *round, {rank}, bad), rank, answers);
       return;
     }
     failures_.push_back(
@@ -174,25 +185,28 @@ void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
   const Round::Added added =
       bad.empty() ? round->Add(rank, contribution) : round->AddWithoutValues(rank, *contribution);
   open_bytes_ += round->open_bytes();
+  if (added == Round::Added::kWaiting || added == Round::Added::kLast) {
+    round->arrivals().push_back({rank, now});
+  }
   switch (added) {
     case Round::Added::kWaiting:
       break;
     case Round::Added::kLast:
-      Complete(round, answers);
+      Complete(now, round, answers);
       break;
     case Round::Added::kRepeat:
       ++counters_.repeats;
       break;
     case Round::Added::kChanged:
-      End(round,
+      End(now, round,
           Fail(absl::StatusCode::kAborted, *round, {rank}, Changed(*round, rank, *contribution)),
           rank, answers);
       break;
     case Round::Added::kMismatch:
-      End(round, Mismatch(rank, *round, *contribution), rank, answers);
+      End(now, round, Mismatch(rank, *round, *contribution), rank, answers);
       break;
     case Round::Added::kOverflow:
-      End(round,
+      End(now, round,
           Fail(absl::StatusCode::kInvalidArgument, *round, {rank},
                absl::StrCat(members_.Who(rank), " sent count=", contribution->moments.count,
                             ", with which the sum of the counts overflows 64 bits")),
@@ -201,14 +215,14 @@ void Rounds::Add(Round* round, uint32_t rank, wire::Contribution* contribution,
   }
 }
 
-void Rounds::Excuse(uint32_t rank, std::vector<Answer>* answers) {
+void Rounds::Excuse(absl::Time now, uint32_t rank, std::vector<Answer>* answers) {
   for (uint64_t number = oldest_open_; number < next(); ++number) {
     Round& round = At(number);
     if (!round.open()) continue;
     open_bytes_ -= round.open_bytes();
     const bool last = round.Excuse(rank);
     open_bytes_ += round.open_bytes();
-    if (last) Complete(&round, answers);
+    if (last) Complete(now, &round, answers);
   }
 }
 
@@ -232,17 +246,9 @@ std::optional<Failure> Rounds::Refuse(uint32_t rank, const Round& round,
   const auto exhausted = [&](const std::string& what) {
     return Fail(absl::StatusCode::kResourceExhausted, round, {rank}, what);
   };
-  if (opens && draining_) {
-    return Fail(absl::StatusCode::kUnavailable, round, {},
-                "the coordinator is going down and starts no round any more");
-  }
   if (moments.values.empty()) {
     return Fail(absl::StatusCode::kInvalidArgument, round, {rank},
                 absl::StrCat(members_.Who(rank), " sent no values"));
-  }
-  if (!round.expects(rank)) {
-    return Fail(absl::StatusCode::kFailedPrecondition, round, {rank},
-                absl::StrCat(members_.Who(rank), " takes no part in this round"));
   }
   if (contribution.key.layer.size() > limits_.layer_name_bytes) {
     return exhausted(absl::StrCat(members_.Who(rank), " sent a layer's name of ",
@@ -297,34 +303,49 @@ Failure Rounds::Fail(absl::StatusCode code, const Round& round, std::vector<uint
                        absl::StrCat(members_.Name(), " ", Describe(round.key()), ": ", what));
 }
 
+std::string Rounds::Missing(absl::Time now, const Round& round) const {
+  const std::vector<uint32_t> missing = round.missing();
+  std::string text;
+  for (size_t i = 0; i < missing.size() && i < kMaxDescribed; ++i) {
+    absl::StrAppend(&text, i == 0 ? "" : ", ", members_.Who(missing[i]), " last heard ",
+                    InSeconds(now - members_.member(missing[i]).heard), " ago");
+  }
+  if (missing.size() > kMaxDescribed) absl::StrAppend(&text, " and others of ", Ranks(missing));
+  return text;
+}
+
 void Rounds::Expire(absl::Time now, std::vector<Answer>* answers) {
-  while (open_ > 0 && NextDeadline() <= now) {
+  while (open_ > 0 && At(oldest_open_).opened() + members_.round_timeout() <= now) {
     Round& round = At(oldest_open_);
-    const std::vector<uint32_t> missing = round.missing();
-    std::string what;
-    for (size_t i = 0; i < missing.size() && i < kMaxDescribed; ++i) {
-      absl::StrAppend(&what, i == 0 ? "" : ", ", members_.Who(missing[i]), " last heard ",
-                      InSeconds(now - members_.member(missing[i]).heard), " ago");
-    }
-    if (missing.size() > kMaxDescribed) {
-      absl::StrAppend(&what, " and others of ", Ranks(missing));
-    }
-    absl::StrAppend(&what, " did not contribute within ", InSeconds(members_.round_timeout()), "; ",
-                    Ranks(round.contributed()), " did");
-    End(&round, Fail(absl::StatusCode::kDeadlineExceeded, round, missing, what), std::nullopt,
-        answers);
+    const std::string what =
+        absl::StrCat(Missing(now, round), " did not contribute within ",
+                     InSeconds(members_.round_timeout()), "; ", Ranks(round.contributed()), " did");
+    End(now, &round, Fail(absl::StatusCode::kDeadlineExceeded, round, round.missing(), what),
+        std::nullopt, answers);
   }
 }
 
-void Rounds::FailOpen(absl::StatusCode code, const std::vector<uint32_t>& ranks,
+void Rounds::Warn(absl::Time now) {
+  for (; unwarned_ < next(); ++unwarned_) {
+    const Round& round = At(unwarned_);
+    if (!round.open()) continue;
+    if (round.opened() + members_.straggler_warning() > now) return;
+    ++counters_.stragglers;
+    remarks_.push_back(absl::StrCat(members_.Name(), " ", Describe(round.key()), ": has waited ",
+                                    InSeconds(now - round.opened()), " for ", Missing(now, round),
+                                    "; ", Ranks(round.contributed()), " came"));
+  }
+}
+
+void Rounds::FailOpen(absl::Time now, absl::StatusCode code, const std::vector<uint32_t>& ranks,
                       const std::string& what, std::vector<Answer>* answers) {
   while (open_ > 0) {
     Round& round = At(oldest_open_);
-    End(&round, Fail(code, round, ranks, what), std::nullopt, answers);
+    End(now, &round, Fail(code, round, ranks, what), std::nullopt, answers);
   }
 }
 
-void Rounds::Complete(Round* round, std::vector<Answer>* answers) {
+void Rounds::Complete(absl::Time now, Round* round, std::vector<Answer>* answers) {
   open_bytes_ -= round->open_bytes();
   result_.key = round->key();
   result_.moments = round->Total();
@@ -335,12 +356,13 @@ void Rounds::Complete(Round* round, std::vector<Answer>* answers) {
   history_.Add(round->key());
   ++counters_.completed;
   boundary_ |= round->fingerprint().boundary;
-  answers->push_back(Answer{round->contributed(), std::move(bytes)});
+  answers->push_back(Answer{round->key().round, round->contributed(), std::move(bytes)});
+  Record(now, nullptr, round);
   Ended(*round);
 }
 
-void Rounds::End(Round* round, const Failure& failure, std::optional<uint32_t> sender,
-                 std::vector<Answer>* answers) {
+void Rounds::End(absl::Time now, Round* round, const Failure& failure,
+                 std::optional<uint32_t> sender, std::vector<Answer>* answers) {
   open_bytes_ -= round->open_bytes();
   std::vector<uint32_t> ranks = round->contributed();
   if (sender.has_value()) ranks = With(std::move(ranks), *sender);
@@ -348,7 +370,8 @@ void Rounds::End(Round* round, const Failure& failure, std::optional<uint32_t> s
   round->Fail(bytes);
   ++counters_.failed;
   failures_.push_back(failure.text);
-  answers->push_back(Answer{std::move(ranks), std::move(bytes)});
+  answers->push_back(Answer{round->key().round, std::move(ranks), std::move(bytes)});
+  Record(now, &failure, round);
   Ended(*round);
 }
 
@@ -356,7 +379,38 @@ void Rounds::Ended(const Round& round) {
   --open_;
   kept_bytes_ += round.kept_bytes();
   while (oldest_open_ < next() && !At(oldest_open_).open()) ++oldest_open_;
+  while (unwarned_ < next() && !At(unwarned_).open()) ++unwarned_;
   Trim();
+}
+
+void Rounds::Record(absl::Time now, const Failure* failure, Round* round) {
+  FlightRecorder::Outcome outcome;
+  outcome.bytes = round->answer()->size();
+  std::vector<uint32_t> missing;  // without memory when complete
+  std::vector<Arrival>& arrivals = round->arrivals();
+  if (failure == nullptr) {
+    if (lateness_.Add(round->key().layer, round->key().direction, arrivals)) {
+      remarks_.push_back(absl::StrCat(members_.Name(), ": more than ", limits_.layers,
+                                      " layers; the waits of the others, ", round->key().layer,
+                                      " the first of them, are counted together"));
+    }
+  } else {
+    missing = round->missing();
+    outcome.code = failure->code;
+    outcome.text = failure->text;
+    if (failure->code == absl::StatusCode::kDeadlineExceeded) lateness_.Missed(missing);
+  }
+  recorder_.Ended(round->key(), round->opened(), now, arrivals, missing, outcome);
+  arrivals.clear();
+  spare_.push_back(std::move(arrivals));
+}
+
+std::vector<const Round*> Rounds::OpenRounds(size_t most) const {
+  std::vector<const Round*> rounds;
+  for (uint64_t number = oldest_open_; number < next() && rounds.size() < most; ++number) {
+    if (At(number).open()) rounds.push_back(&At(number));
+  }
+  return rounds;
 }
 
 // A round that is not settled is worth as many as a worker can have unanswered.
@@ -382,12 +436,20 @@ uint64_t Rounds::Settled() const {
 
 absl::Time Rounds::NextDeadline() const {
   if (open_ == 0) return absl::InfiniteFuture();
-  return At(oldest_open_).opened() + members_.round_timeout();
+  const absl::Time deadline = At(oldest_open_).opened() + members_.round_timeout();
+  if (unwarned_ == next()) return deadline;
+  return std::min(deadline, At(unwarned_).opened() + members_.straggler_warning());
+}
+
+bool Rounds::Expects(uint32_t rank, uint64_t number) const {
+  if (number >= next()) return members_.takes_part(rank);
+  return number < first_ || !At(number).open() || At(number).expects(rank);
 }
 
 bool Rounds::Waits(uint32_t rank) const {
   for (uint64_t number = oldest_open_; number < next(); ++number) {
-    if (At(number).open() && !At(number).has(rank)) return true;
+    const Round& round = At(number);
+    if (round.open() && round.expects(rank) && !round.has(rank)) return true;
   }
   return false;
 }

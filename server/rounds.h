@@ -43,7 +43,9 @@
 #include "proto/codec.h"
 #include "proto/wire.h"
 #include "server/aggregator.h"
+#include "server/flight_recorder.h"
 #include "server/history.h"
+#include "server/lateness.h"
 #include "server/limits.h"
 #include "server/membership.h"
 #include "server/output.h"
@@ -53,6 +55,7 @@ namespace syncnorm::server {
 
 // The same bytes for each of the ranks.
 struct Answer {
+  uint64_t round = 0;
   std::vector<uint32_t> ranks;
   Bytes bytes;
 };
@@ -79,6 +82,7 @@ class Rounds {
     uint64_t completed = 0;
     uint64_t failed = 0;
     uint64_t not_finite = 0;  // contributions
+    uint64_t stragglers = 0;  // rounds that were warned of
   };
 
   // All outlive the rounds.  `members` are established.
@@ -99,21 +103,23 @@ class Rounds {
                                        std::vector<Answer>* answers);
   // Fails the open rounds whose deadline has passed.
   void Expire(absl::Time now, std::vector<Answer>* answers);
+  // Remarks on the open rounds that have waited for long, once on each.
+  void Warn(absl::Time now);
   // Fails all open rounds; `what` follows the round's name in the texts.
-  void FailOpen(absl::StatusCode code, const std::vector<uint32_t>& ranks, const std::string& what,
-                std::vector<Answer>* answers);
+  void FailOpen(absl::Time now, absl::StatusCode code, const std::vector<uint32_t>& ranks,
+                const std::string& what, std::vector<Answer>* answers);
   // `rank` takes part no more: no open round waits for it.  Appends the answers of those that it
   // was the last to be waited for.
-  void Excuse(uint32_t rank, std::vector<Answer>* answers);
+  void Excuse(absl::Time now, uint32_t rank, std::vector<Answer>* answers);
   // `ranks` take part from the next round on, where the members' hosts may be others.
   void Admit(const std::vector<uint32_t>& ranks);
   // Whether a boundary round completed since the last call.
   bool TakeBoundary() { return std::exchange(boundary_, false); }
-  // From now on a round that is not open yet fails with kUnavailable.
-  void Drain() { draining_ = true; }
 
-  // Of the oldest open round; InfiniteFuture without one.
+  // When Expire or Warn will have something to do; InfiniteFuture without an open round.
   absl::Time NextDeadline() const;
+  // Whether `rank` may contribute to that round: it has ended, or waits or waited for it, or will.
+  bool Expects(uint32_t rank, uint64_t number) const;
   // Whether an open round lacks `rank`.
   bool Waits(uint32_t rank) const;
   // "its last was round 41 layer conv1.bn (forward, step 17)", as far as still known.
@@ -131,6 +137,13 @@ class Rounds {
   // Texts of the failures, and of contributions that were left out, since the last call, for the
   // log.
   std::vector<std::string> TakeFailures() { return std::move(failures_); }
+  // What Warn remarked, and other things to know about waits, since the last call.
+  std::vector<std::string> TakeRemarks() { return std::move(remarks_); }
+
+  const Lateness& lateness() const { return lateness_; }
+  const FlightRecorder& recorder() const { return recorder_; }
+  // The oldest `most` that are open.
+  std::vector<const Round*> OpenRounds(size_t most) const;
 
  private:
   Round& At(uint64_t number) { return rounds_[number - first_]; }
@@ -141,7 +154,7 @@ class Rounds {
   std::string Changed(const Round& round, uint32_t rank,
                       const wire::Contribution& contribution) const;
   // Adds it to the open round and ends the round if that ends it.
-  void Add(Round* round, uint32_t rank, wire::Contribution* contribution,
+  void Add(absl::Time now, Round* round, uint32_t rank, wire::Contribution* contribution,
            std::vector<Answer>* answers);
   // Why this contribution cannot be taken, by the limits; or none.
   std::optional<Failure> Refuse(uint32_t rank, const Round& round,
@@ -151,11 +164,15 @@ class Rounds {
   Failure Fail(absl::StatusCode code, const Round& round, std::vector<uint32_t> ranks,
                const std::string& what) const;
 
-  void Complete(Round* round, std::vector<Answer>* answers);
+  // "rank 3 (host h3, pid 77) last heard 2.0 s ago" for each that is missing, cut.
+  std::string Missing(absl::Time now, const Round& round) const;
+  void Complete(absl::Time now, Round* round, std::vector<Answer>* answers);
   // Answers those that contributed and, if given, `sender`.
-  void End(Round* round, const Failure& failure, std::optional<uint32_t> sender,
+  void End(absl::Time now, Round* round, const Failure& failure, std::optional<uint32_t> sender,
            std::vector<Answer>* answers);
   void Ended(const Round& round);
+  // Of a round that has just ended: with `failure`, or complete.
+  void Record(absl::Time now, const Failure* failure, Round* round);
   // Forgets ended rounds beyond the limits.
   void Trim();
   // Every member has its answers up to this round.
@@ -167,7 +184,6 @@ class Rounds {
   wire::Codec* const codec_;
   // The last is in force; open rounds may refer to earlier ones.
   std::list<FoldOrder> orders_;
-  bool draining_ = false;
   bool boundary_ = false;
   uint64_t first_ = 1;        // number of rounds_.front()
   std::deque<Round> rounds_;  // kept and open
@@ -181,6 +197,13 @@ class Rounds {
   wire::Result result_;             // reused
   Counters counters_;
   std::vector<std::string> failures_;
+
+  Lateness lateness_;
+  FlightRecorder recorder_;
+  // Number of the first open round that was not remarked on, or of the next.
+  uint64_t unwarned_ = 1;
+  std::vector<std::vector<Arrival>> spare_;  // memory for arrivals; as many as were open at once
+  std::vector<std::string> remarks_;
 };
 
 }  // namespace syncnorm::server

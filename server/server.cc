@@ -12,6 +12,7 @@
 #include "proto/clock.h"
 #include "proto/grpc_settings.h"
 #include "server/channel.h"
+#include "server/credentials.h"
 #include "server/service.h"
 
 namespace syncnorm::server {
@@ -28,8 +29,14 @@ uint64_t RandomId() {
 }  // namespace
 
 struct Server::Running {
-  explicit Running(const Settings& settings) : service(settings, &MonotonicClock()) {}
+  Running(const ServerOptions& options, std::unique_ptr<Security> protection)
+      : security(std::move(protection)),
+        credentials(MakeCredentials(security->certificates())),
+        service(options.settings, options.dump_dir, &MonotonicClock(), security->access(),
+                &WallClock()) {}
 
+  const std::unique_ptr<Security> security;
+  const std::shared_ptr<grpc::ServerCredentials> credentials;
   Service service;
   std::unique_ptr<grpc::Server> grpc;
   std::thread loop;
@@ -44,14 +51,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
     if (absl::Status status = TryToBind(options.listen); !status.ok()) return status;
   }
   if (options.settings.coordinator_id == 0) options.settings.coordinator_id = RandomId();
+  options.settings.report_incidents = !options.dump_dir.empty();
+
+  absl::StatusOr<std::unique_ptr<Security>> security =
+      Security::Make(options.listen, options.security, &WallClock());
+  if (!security.ok()) return security.status();
 
   auto server = std::unique_ptr<Server>(new Server);
-  auto running = std::make_unique<Running>(options.settings);
+  auto running = std::make_unique<Running>(options, *std::move(security));
   grpc::ServerBuilder builder;
   Configure(options.settings.limits, &builder);
   int port = 0;
-  builder.AddListeningPort(options.listen.With(options.listen.port),
-                           grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(options.listen.With(options.listen.port), running->credentials, &port);
   running->service.AddTo(&builder);
   running->grpc = builder.BuildAndStart();
   if (running->grpc == nullptr) {
@@ -62,6 +73,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   server->port_ = options.listen.is_unix() ? 0 : port;
   server->address_ = options.listen.With(port);
   running->loop = std::thread([service = &running->service] { service->Run(); });
+  running->security->StartReloading();
   server->running_ = std::move(running);
   return server;
 }
@@ -71,6 +83,16 @@ Server::~Server() { Stop(); }
 Snapshot Server::snapshot() const {
   SYNCNORM_CHECK(running_ != nullptr);
   return running_->service.snapshot();
+}
+
+void Server::Dump(const std::string& why) {
+  SYNCNORM_CHECK(running_ != nullptr);
+  running_->service.Dump(why);
+}
+
+SecurityState Server::security() const {
+  SYNCNORM_CHECK(running_ != nullptr);
+  return running_->security->state();
 }
 
 bool Server::Drain(absl::Duration grace) {

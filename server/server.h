@@ -16,17 +16,21 @@
 #include "absl/time/time.h"
 #include "server/coordinator.h"
 #include "server/listen_address.h"
+#include "server/security.h"
 
 namespace syncnorm::server {
 
 struct ServerOptions {
   ListenAddress listen;  // port 0 picks one
   Settings settings;     // coordinator_id 0 picks one
+  std::string dump_dir;  // for reports of failures; empty: none are written
+  SecurityOptions security;
 };
 
 class Server {
  public:
-  // Listens when it returns.  kUnavailable says which address cannot be bound, and why.
+  // Listens when it returns.  kUnavailable says which address cannot be bound, and why; otherwise
+  // the errors of Security::Make.
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options);
 
   // Stops at once: streams that are open break.
@@ -40,6 +44,12 @@ class Server {
 
   // What there is now.  Not after Drain.
   Snapshot snapshot() const;
+  // How it is protected, and whom it refused.  Not after Drain.
+  SecurityState security() const;
+
+  // Writes a report on all groups to the dump_dir, or to stderr without one, soon.  Not after
+  // Drain.
+  void Dump(const std::string& why);
 
   // Tells all workers, lets open rounds finish for at most `grace`, closes all streams, and stops.
   // Returns whether every worker was told the end before the server stopped.

@@ -1,7 +1,6 @@
 #include "server/service.h"
 
 #include <grpc/support/time.h>
-#include <grpcpp/alarm.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 
 #include <algorithm>
@@ -10,6 +9,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/failpoint.h"
+#include "server/service_access.h"
+#include "server/service_task.h"
 
 namespace syncnorm::server {
 namespace {
@@ -29,34 +31,37 @@ grpc::Slice Share(const Bytes& bytes) {
 
 }  // namespace
 
-// Work from another thread, which an alarm that is due at once brings through the queue.
-struct Service::Task : ServiceStream::Tag {
-  explicit Task(std::function<void()> work)
-      : ServiceStream::Tag{nullptr, Operation::kRequest}, run(std::move(work)) {}
-
-  grpc::Alarm alarm;
-  std::function<void()> run;
-};
-
-Service::Service(const Settings& settings, Clock* clock)
-    : limits_(settings.limits), clock_(clock), coordinator_(settings), wake_at_() {}
+Service::Service(const Settings& settings, const std::string& dump_dir, Clock* clock,
+                 Access* access, Clock* wall_clock)
+    : limits_(settings.limits),
+      clock_(clock),
+      access_(access),
+      wall_clock_(wall_clock),
+      coordinator_(settings),
+      wake_at_(),
+      admin_(
+          &coordinator_, settings.coordinator_id, clock, access,
+          [this](std::function<void()> run) { Post(std::move(run)); }, dump_dir) {}
 
 Service::~Service() = default;
 
 void Service::AddTo(grpc::ServerBuilder* builder) {
   builder->RegisterService(&grpc_);
+  admin_.AddTo(builder);
   queue_ = builder->AddCompletionQueue();
 }
 
 void Service::Run() {
   next_tick_ = clock_->Now() + kTick;
   Request();
+  admin_.Start(queue_.get());
   while (true) {
     void* tag = nullptr;
     bool ok = false;
     switch (queue_->AsyncNext(&tag, &ok, WakeAt())) {
       case grpc::CompletionQueue::SHUTDOWN:
         streams_.clear();
+        admin_.Clear();
         return;
       case grpc::CompletionQueue::TIMEOUT:
         Tick(clock_->Now());
@@ -74,8 +79,8 @@ void Service::Run() {
 
 void Service::Dispatch(ServiceStream::Tag* tag, bool ok) {
   if (tag->stream == nullptr) {
-    const std::unique_ptr<Task> task(static_cast<Task*>(tag));
-    task->run();
+    const std::unique_ptr<ServiceTask> task(static_cast<ServiceTask*>(tag));
+    task->run(ok);
   } else if (running_) {
     Handle(tag->stream, tag->operation, ok);
   }
@@ -102,7 +107,29 @@ void Service::Tick(absl::Time now) {
   next_tick_ = now + kTick;
   for (const auto& [id, stream] : streams_) {
     if (stream->closing() && now - stream->closed() > kCloseTimeout) stream->Cancel();
+    if (stream->closing() || !stream->pass.open) continue;
+    Admit(now, stream.get(), access_->Recheck(wall_clock_->Now(), &stream->pass));
   }
+  Send(now);
+  admin_.Tick(now);
+}
+
+bool Service::Admit(absl::Time now, ServiceStream* stream, const absl::Status& decision) {
+  if (decision.ok()) return true;
+  Failure failure;
+  failure.code = decision.code();
+  failure.group = stream->pass.group;
+  failure.text = absl::StrCat(failure.group.empty() ? "" : "group ", failure.group,
+                              failure.group.empty() ? "" : ": ", decision.message());
+  stream->Write(grpc::Slice(codec_.Encode(failure)));
+  stream->Close(now);
+  output_.notes.push_back(
+      {Note::Severity::kWarning, Note::Source::kStranger,
+       absl::StrCat("refused ", stream->context()->peer(), ": ", decision.message())});
+  // The core may not have heard of it.
+  coordinator_.OnCutOff(now, stream->id(), absl::StrCat("was cut off: ", decision.message()),
+                        &output_);
+  return false;
 }
 
 void Service::Request() {
@@ -122,8 +149,12 @@ void Service::Handle(ServiceStream* stream, Operation operation, bool ok) {
         return;
       }
       Request();
-      coordinator_.OnOpen(now, stream->id(), &output_);
-      stream->Read();
+      if (Admit(now, stream,
+                access_->Open(wall_clock_->Now(), Authorization(*stream->context()),
+                              &stream->pass))) {
+        coordinator_.OnOpen(now, stream->id(), &output_);
+        stream->Read();
+      }
       break;
     case Operation::kRead:
       if (grpc::ByteBuffer bytes = stream->ReadDone(); ok) {
@@ -161,6 +192,10 @@ void Service::HandleMessage(absl::Time now, ServiceStream* stream, grpc::ByteBuf
   }
   switch (message_.kind) {
     case wire::WorkerMessage::Kind::kJoin:
+      if (!Admit(now, stream,
+                 access_->Join(wall_clock_->Now(), message_.join.group, &stream->pass))) {
+        break;
+      }
       stream->unanswered = true;
       coordinator_.OnJoin(now, stream->id(), message_.join, &output_);
       break;
@@ -197,7 +232,7 @@ absl::Status Service::Decode(grpc::ByteBuffer* bytes) {
 }
 
 void Service::Send(absl::Time now) {
-  if (output_.replies.empty() && output_.notes.empty()) return;
+  if (output_.replies.empty() && output_.notes.empty() && output_.incidents.empty()) return;
   WriteReplies(now);
   // After all writes: see the header.
   for (const Reply& reply : output_.replies) {
@@ -206,6 +241,7 @@ void Service::Send(absl::Time now) {
     if (stream != nullptr && !stream->unanswered) stream->Read();
   }
   LogNotes(now);
+  for (Report& incident : output_.incidents) admin_.Write(std::move(incident));
   output_.Clear();
 }
 
@@ -223,6 +259,7 @@ void Service::WriteReplies(absl::Time now) {
         slice = Share(shared);
       }
       stream->Write(slice);
+      if (reply.answer) SYNCNORM_FAILPOINT("server.after_k_results");
     }
     if (reply.answer) stream->unanswered = false;
     if (reply.close) stream->Close(now);
@@ -240,12 +277,23 @@ void Service::WriteReplies(absl::Time now) {
 
 void Service::LogNotes(absl::Time now) {
   for (const Note& note : output_.notes) {
-    RateLimit& limit = note.source == Note::Source::kGroup ? group_log_limit_ : stranger_log_limit_;
     uint64_t dropped = 0;
-    if (!limit.Allow(now, &dropped)) continue;
+    if (!LogLimit(note.source)->Allow(now, &dropped)) continue;
     if (dropped > 0) Log(LogLevel::kWarning, absl::StrCat("dropped lines: ", dropped));
     Log(note.severity == Note::Severity::kInfo ? LogLevel::kInfo : LogLevel::kWarning, note.text);
   }
+}
+
+RateLimit* Service::LogLimit(Note::Source source) {
+  switch (source) {
+    case Note::Source::kGroup:
+      return &group_log_limit_;
+    case Note::Source::kStranger:
+      return &stranger_log_limit_;
+    case Note::Source::kWait:
+      break;
+  }
+  return &wait_log_limit_;
 }
 
 ServiceStream* Service::Find(StreamId id) {
@@ -254,9 +302,8 @@ ServiceStream* Service::Find(StreamId id) {
 }
 
 void Service::Post(std::function<void()> run) {
-  auto* task = new Task(std::move(run));  // Dispatch deletes it
-  task->alarm.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC),
-                  static_cast<ServiceStream::Tag*>(task));
+  auto* task = new ServiceTask([run = std::move(run)](bool) { run(); });  // Dispatch deletes it
+  task->alarm.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), task->tag());
 }
 
 void Service::Drain(absl::Duration grace) {
@@ -278,9 +325,15 @@ Snapshot Service::snapshot() {
   return snapshot;
 }
 
+void Service::Dump(const std::string& why) {
+  Post([this, why] { admin_.Dump(why); });
+}
+
 void Service::Stop() {
+  admin_.Stop();
   Post([this] {
     running_ = false;  // nothing may be started on the queue from here on
+    admin_.Shut();
     queue_->Shutdown();
   });
 }

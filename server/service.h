@@ -25,7 +25,11 @@
 // The stream's own status is always OK when the coordinator ends it; the reason
 // is in the last Failure.
 //
-// Thread-safety: Run() on one thread; Drain, WaitUntilDrained, snapshot and Stop from any other.
+// Before the core hears of a stream, and before it hears of a Join, Access is asked; so nothing
+// that a stranger is told depends on which groups there are.
+//
+// Thread-safety: Run() on one thread; Drain, Dump, WaitUntilDrained, snapshot and Stop from any
+// other.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -33,6 +37,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/notification.h"
@@ -40,9 +45,11 @@
 #include "proto/clock.h"
 #include "proto/codec.h"
 #include "proto/wire.h"
+#include "server/access.h"
 #include "server/coordinator.h"
 #include "server/log.h"
 #include "server/output.h"
+#include "server/service_admin.h"
 #include "server/service_stream.h"
 #include "syncnorm/v1/syncnorm.grpc.pb.h"
 
@@ -50,8 +57,10 @@ namespace syncnorm::server {
 
 class Service {
  public:
-  // `clock` outlives the service.
-  Service(const Settings& settings, Clock* clock);
+  // All of them outlive the service.  `dump_dir`: see ServiceAdmin.  `wall_clock` is for dates of
+  // tokens only.
+  Service(const Settings& settings, const std::string& dump_dir, Clock* clock, Access* access,
+          Clock* wall_clock);
   ~Service();
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
@@ -70,12 +79,13 @@ class Service {
   }
   // As of now.  Waits for the loop, so not after Stop.
   Snapshot snapshot();
+  // A report on all groups, to a file or stderr, soon.  Not after Stop.
+  void Dump(const std::string& why);
   // After the gRPC server's Shutdown: lets Run return.  Once.
   void Stop();
 
  private:
   using Operation = ServiceStream::Operation;
-  struct Task;
 
   // Runs it in the loop's thread, soon.
   void Post(std::function<void()> run);
@@ -84,11 +94,14 @@ class Service {
   void Dispatch(ServiceStream::Tag* tag, bool ok);
   void Handle(ServiceStream* stream, Operation operation, bool ok);
   void HandleMessage(absl::Time now, ServiceStream* stream, grpc::ByteBuffer* bytes);
+  // Whether Access lets the stream go on; if not, it was told why and is closed.
+  bool Admit(absl::Time now, ServiceStream* stream, const absl::Status& decision);
   void Tick(absl::Time now);
   // Writes the core's replies, then posts the Reads, then logs.
   void Send(absl::Time now);
   void WriteReplies(absl::Time now);
   void LogNotes(absl::Time now);
+  RateLimit* LogLimit(Note::Source source);
   absl::Status Decode(grpc::ByteBuffer* bytes);
   ServiceStream* Find(StreamId id);
   // When to wake if nothing happens, for AsyncNext.
@@ -96,6 +109,8 @@ class Service {
 
   const Limits limits_;
   Clock* const clock_;
+  Access* const access_;
+  Clock* const wall_clock_;
   Coordinator coordinator_;
   syncnorm::v1::Coordinator::WithRawMethod_Synchronize<syncnorm::v1::Coordinator::Service> grpc_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
@@ -111,9 +126,11 @@ class Service {
   gpr_timespec wake_at_;
   RateLimit group_log_limit_;
   RateLimit stranger_log_limit_;
+  RateLimit wait_log_limit_;
   bool running_ = true;
 
   absl::Notification drained_;
+  ServiceAdmin admin_;  // last: it posts to the queue
 };
 
 }  // namespace syncnorm::server

@@ -20,6 +20,7 @@
 #include <deque>
 
 #include "absl/time/time.h"
+#include "server/access.h"
 #include "server/output.h"
 
 namespace syncnorm::server {
@@ -61,6 +62,8 @@ class ServiceStream {
 
   // Its last message was not answered yet: no Read is posted until it is.
   bool unanswered = false;
+  // Who it is, as far as Access asks.
+  Pass pass;
 
   size_t queued() const { return queue_.size(); }
   uint64_t queued_bytes() const { return queued_bytes_; }

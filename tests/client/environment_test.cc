@@ -19,11 +19,31 @@ class EnvironmentTest : public ::testing::Test {
   ~EnvironmentTest() override { Clear(); }
 
   static void Clear() {
-    for (const char* name :
-         {"SYNCNORM_RANK", "SYNCNORM_WORLD_SIZE", "SYNCNORM_ADDR", "SYNCNORM_PORT", "SYNCNORM_JOB",
-          "SYNCNORM_GROUP", "SYNCNORM_CONNECT_TIMEOUT", "SYNCNORM_ROUND_TIMEOUT", "RANK",
-          "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_RANK",
-          "OMPI_COMM_WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_ID"}) {
+    for (const char* name : {"SYNCNORM_RANK",
+                             "SYNCNORM_WORLD_SIZE",
+                             "SYNCNORM_ADDR",
+                             "SYNCNORM_PORT",
+                             "SYNCNORM_JOB",
+                             "SYNCNORM_GROUP",
+                             "SYNCNORM_CONNECT_TIMEOUT",
+                             "SYNCNORM_ROUND_TIMEOUT",
+                             "RANK",
+                             "WORLD_SIZE",
+                             "MASTER_ADDR",
+                             "MASTER_PORT",
+                             "TORCHELASTIC_RUN_ID",
+                             "OMPI_COMM_WORLD_RANK",
+                             "OMPI_COMM_WORLD_SIZE",
+                             "SLURM_PROCID",
+                             "SLURM_NTASKS",
+                             "SLURM_JOB_ID",
+                             "SYNCNORM_TLS_CA",
+                             "SYNCNORM_TLS_CERT",
+                             "SYNCNORM_TLS_KEY",
+                             "SYNCNORM_TLS_SERVER_NAME",
+                             "SYNCNORM_TOKEN_FILE",
+                             "SYNCNORM_TOKEN",
+                             "SYNCNORM_INSECURE"}) {
       unsetenv(name);
     }
   }
@@ -98,6 +118,20 @@ TEST_F(EnvironmentTest, ReadsSlurm) {
   EXPECT_EQ(options->rank, 5);
   EXPECT_EQ(options->world_size, 6);
   EXPECT_EQ(options->job, "4711");
+}
+
+TEST_F(EnvironmentTest, ReadsTheFilesOfTlsAndTheToken) {
+  EXPECT_EQ(With("SYNCNORM_TLS_CA", "/a/ca.crt")->tls.ca_file, "/a/ca.crt");
+  EXPECT_EQ(With("SYNCNORM_TLS_CERT", "/a/tls.crt")->tls.cert_file, "/a/tls.crt");
+  EXPECT_EQ(With("SYNCNORM_TLS_KEY", "/a/tls.key")->tls.key_file, "/a/tls.key");
+  EXPECT_EQ(With("SYNCNORM_TLS_SERVER_NAME", "coordinator")->tls.server_name, "coordinator");
+  EXPECT_EQ(With("SYNCNORM_TOKEN_FILE", "/a/token")->token_file, "/a/token");
+  EXPECT_EQ(With("SYNCNORM_TLS_CA", "")->tls.ca_file, "");
+}
+
+TEST_F(EnvironmentTest, ATokenItselfAndInsecureAreNotReadFromIt) {
+  EXPECT_EQ(With("SYNCNORM_TOKEN", "secret")->token, "");
+  EXPECT_FALSE(With("SYNCNORM_INSECURE", "1")->insecure);
 }
 
 TEST_F(EnvironmentTest, TheFirstSourceWins) {

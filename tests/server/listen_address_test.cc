@@ -30,7 +30,8 @@ TEST(ListenAddressTest, KnowsWhatOnlyThisMachineCanReach) {
   for (const char* text : {"127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1", "unix:/a"}) {
     EXPECT_TRUE(ListenAddress::Parse(text)->local()) << text;
   }
-  for (const char* text : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "node7:1", "128.0.0.1:1"}) {
+  for (const char* text : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "node7:1", "128.0.0.1:1",
+                           "127.evil.example:1", "127.0.0.1.evil:1", "[::2]:1"}) {
     EXPECT_FALSE(ListenAddress::Parse(text)->local()) << text;
   }
 }

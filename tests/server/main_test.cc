@@ -19,13 +19,15 @@
 #include "proto/clock.h"
 #include "tests/server/process.h"
 #include "tests/server/test_worker.h"
+#include "tests/server/token_lines.h"
+#include "tests/support/certificates.h"
 
 namespace syncnorm::server {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr char kWorkerVariable[] = "SYNCNORM_TEST_WORKER";
 const char kProgram[] = SYNCNORM_COORDINATOR;
@@ -71,7 +73,7 @@ TEST(MainTest, HelpNamesTheFlagsAndTheirDefaults) {
 TEST(MainTest, VersionIsOneLine) {
   const Ran ran = RunToEnd({kProgram, "--version"});
   EXPECT_EQ(ran.status, 0);
-  EXPECT_THAT(ran.output, AllOf(StartsWith("syncnorm-coordinator "), HasSubstr("protocol 1.0")));
+  EXPECT_THAT(ran.output, AllOf(StartsWith("syncnorm-coordinator "), HasSubstr("protocol 1.1")));
 }
 
 TEST(MainTest, BadCommandLinesAreOneClearLine) {
@@ -92,6 +94,56 @@ TEST(MainTest, RefusesPlaintextThatOtherMachinesCanReachUnlessToldTo) {
   EXPECT_THAT(process.ReadLine(), StartsWith("listening on 0.0.0.0:"));
 }
 
+TEST(MainTest, InsecureIsWarnedAboutAtEachStart) {
+  for (int start = 0; start < 2; ++start) {
+    Process process({kProgram, "--listen=0.0.0.0:0", "--insecure"});
+    process.ReadLine();
+    process.Signal(SIGTERM);
+    EXPECT_EQ(process.Wait(), 0);
+    EXPECT_THAT(process.Errors(), HasSubstr("warning syncnorm: insecure: the coordinator listens"));
+  }
+}
+
+class SecureMainTest : public ::testing::Test {
+ protected:
+  static Ran Start(const std::string& flag) {
+    return RunToEnd({kProgram, "--listen=0.0.0.0:0", flag});
+  }
+
+  const syncnorm::testing::Authority authority_{"authority"};
+  const syncnorm::testing::TestFolder folder_;
+};
+
+TEST_F(SecureMainTest, ListensWhereOthersReachItWithTheFilesOfASecret) {
+  const std::string secret =
+      folder_.WriteSecret("tls", authority_.Issue({}), authority_.certificate());
+  const std::string tokens = folder_.Write("tokens", TokenLine("t", "worker", "*"));
+  Process process(
+      {kProgram, "--listen=0.0.0.0:0", "--tls_dir=" + secret, "--tokens=" + tokens, "--insecure"});
+  EXPECT_THAT(process.ReadLine(), StartsWith("listening on 0.0.0.0:"));
+  process.Signal(SIGTERM);
+  EXPECT_EQ(process.Wait(), 0);
+  EXPECT_THAT(process.Errors(), ::testing::Not(HasSubstr("insecure"))) << "it is not in plaintext";
+}
+
+TEST_F(SecureMainTest, FilesThatCannotBeUsedAreOneClearLine) {
+  ExpectOneLine(Start("--tls_dir=/nowhere"), "/nowhere/tls.crt: cannot be read: No such file");
+  ExpectOneLine(Start("--tls_cert=x"), "--tls_key: is missing");
+  ExpectOneLine(Start("--tls_client_ca=x"), "--tls_cert: is missing");
+  ExpectOneLine(RunToEnd({kProgram, "--tls_cert=x", "--tls_key=y"}), "--tls_client_ca: is missing");
+  ExpectOneLine(RunToEnd({kProgram, "--tokens=/nowhere"}), "/nowhere: cannot be read");
+  ExpectOneLine(RunToEnd({kProgram, "--reload_interval=1ms"}), "--reload_interval: 1ms is below");
+  const std::string old = folder_.WriteSecret(
+      "old", authority_.Issue({.begins = -absl::Hours(2), .ends = -absl::Hours(1)}),
+      authority_.certificate());
+  ExpectOneLine(Start("--tls_dir=" + old),
+                "tls.crt: the certificate of CN=someone expired: not_after 20");
+  const std::string early = folder_.WriteSecret(
+      "early", authority_.Issue({.begins = absl::Hours(1), .ends = absl::Hours(2)}),
+      authority_.certificate());
+  ExpectOneLine(Start("--tls_dir=" + early), "is not valid yet: not_before 20");
+}
+
 TEST(MainTest, APortInUseIsOneClearLine) {
   Program first;
   ExpectOneLine(RunToEnd({kProgram, "--listen=" + first.address()}),
@@ -100,7 +152,7 @@ TEST(MainTest, APortInUseIsOneClearLine) {
 
 TEST(MainTest, WritesThePortFile) {
   const std::string path =
-      (std::filesystem::path(testing::TempDir()) / absl::StrCat("port", getpid())).string();
+      (std::filesystem::path(::testing::TempDir()) / absl::StrCat("port", getpid())).string();
   Program program({"--port_file=" + path});
   std::ifstream file(path);
   int port = 0;
@@ -173,6 +225,6 @@ int main(int argc, char** argv) {
   if (const char* address = std::getenv(syncnorm::server::kWorkerVariable)) {
     return syncnorm::server::BeAWorker(address);
   }
-  testing::InitGoogleTest(&argc, argv);
+  ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

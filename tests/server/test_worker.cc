@@ -7,7 +7,7 @@
 
 namespace syncnorm::server {
 
-TestWorker::TestWorker(const std::string& address) {
+TestWorker::TestWorker(const std::string& address, const std::string& token) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -17,6 +17,7 @@ TestWorker::TestWorker(const std::string& address) {
   context_.set_deadline(
       gpr_time_add(gpr_now(GPR_CLOCK_REALTIME), gpr_time_from_seconds(20, GPR_TIMESPAN)));
   context_.set_wait_for_ready(true);
+  if (!token.empty()) context_.AddMetadata("authorization", absl::StrCat("Bearer ", token));
   stream_ = stub_->Synchronize(&context_);
 }
 

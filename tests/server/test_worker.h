@@ -17,7 +17,8 @@ namespace syncnorm::server {
 
 class TestWorker {
  public:
-  explicit TestWorker(const std::string& address);
+  // `token`: goes with the call, as "Bearer TOKEN"; empty: none.
+  explicit TestWorker(const std::string& address, const std::string& token = "");
   ~TestWorker() { Cancel(); }
 
   wire::Join MakeJoin(uint32_t rank, uint32_t world_size) const;

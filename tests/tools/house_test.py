@@ -46,6 +46,8 @@ class HouseTest(unittest.TestCase):
         self.assert_found("kernels/scalar/a.cc", '#include "hwy/highway.h"', "Highway is fenced")
         self.assert_found("client/group.cc", "#include <torch/torch.h>", "LibTorch is fenced")
         self.assert_found("kernels/a.cc", "#include <immintrin.h>", "intrinsics is fenced")
+        self.assert_found("server/access.cc", "#include <openssl/sha.h>", "OpenSSL is fenced")
+        self.assertEqual(findings("client/tls_diagnosis.cc", "#include <openssl/ssl.h>"), [])
         self.assertEqual(findings("kernels/cpu/a.cc", '#include "hwy/highway.h"'), [])
 
     def test_the_clock_is_read_in_one_file(self):

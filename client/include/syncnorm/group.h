@@ -67,6 +67,16 @@ class CoordinatorHandle {
   virtual std::string address() const = 0;  // "host:port", the port it got
 };
 
+// PEM files.  TLS is used when ca_file is set.  They are read at each attempt to connect, so that
+// a connection that is made after a rotation uses the new ones.  docs/security.md shows how to make
+// them.
+struct TlsOptions {
+  std::string ca_file;    // authorities of the coordinator's certificate
+  std::string cert_file;  // this worker's certificate and what signed it; a coordinator asks for it
+  std::string key_file;   // its private key, without a passphrase
+  std::string server_name;  // that the coordinator's certificate is for; empty: the address's host
+};
+
 struct GroupOptions {
   // "host:port" of the coordinator; also any gRPC target, e.g. "unix:/run/syncnorm.sock".
   std::string address;
@@ -85,6 +95,15 @@ struct GroupOptions {
   // or an infinity.  The members of a group say the same.
   OnLoss on_loss = OnLoss::kFail;
   NonFinite non_finite = NonFinite::kFail;
+  TlsOptions tls;
+  // What lets this worker join, where the coordinator asks for a token: itself, or a file of it,
+  // read at each attempt to connect.  Never sent in plaintext to another machine, unless
+  // `insecure`.
+  std::string token;
+  std::string token_file;
+  // A token may go over the network in plaintext.  Not from the environment: it is said in the
+  // program, or not at all.
+  bool insecure = false;
   // Set on every rank to let rank 0 carry the coordinator: rank 0 calls it with
   // `address` to listen on; the others connect there.  See EmbeddedCoordinator()
   // in embedded.h.
@@ -100,6 +119,10 @@ struct GroupOptions {
   //   group, timeouts    SYNCNORM_GROUP; SYNCNORM_CONNECT_TIMEOUT, SYNCNORM_ROUND_TIMEOUT ("30s")
   //   policies           SYNCNORM_ON_LOSS (fail, shrink, finish), SYNCNORM_NON_FINITE (fail,
   //                      propagate, drop)
+  //   tls                SYNCNORM_TLS_CA, SYNCNORM_TLS_CERT, SYNCNORM_TLS_KEY,
+  //                      SYNCNORM_TLS_SERVER_NAME
+  //   token_file         SYNCNORM_TOKEN_FILE.  There is no variable for a token itself: children
+  //                      inherit variables, and ps, crash reports and job descriptions show them.
   // An empty variable is as good as none.
   // kInvalidArgument names the variable and the value that could not be read;
   // kNotFound says which of rank, world size and address nothing told.
@@ -122,6 +145,9 @@ class Group : public Reducer {
   //   kDeadlineExceeded    some ranks did not join in time (which);
   //   kAborted             the members disagree, e.g. on the world size (both values);
   //   kAlreadyExists       a living worker holds the rank (its host and pid);
+  //   kUnauthenticated     TLS or the token: what is wrong, with dates where one is expired;
+  //   kPermissionDenied    the token does not allow to join this group;
+  //   kFailedPrecondition  the token's file cannot be read, or is not one token;
   //   kUnimplemented       the coordinator speaks another protocol version.
   static absl::StatusOr<std::unique_ptr<Group>> Connect(GroupOptions options);
 

@@ -1,0 +1,79 @@
+#include "server/lateness.h"
+
+#include <algorithm>
+
+namespace syncnorm::server {
+namespace {
+
+// kBounds in nanoseconds: integers compare faster than Durations, and this is done for every
+// arrival.
+const std::array<int64_t, Lateness::kBounds.size()> kBoundsNs = [] {
+  std::array<int64_t, Lateness::kBounds.size()> bounds = {};
+  std::transform(Lateness::kBounds.begin(), Lateness::kBounds.end(), bounds.begin(),
+                 [](absl::Duration bound) { return absl::ToInt64Nanoseconds(bound); });
+  return bounds;
+}();
+
+size_t Bucket(absl::Duration late) {
+  const int64_t late_ns = absl::ToInt64Nanoseconds(late);
+  size_t bucket = 0;
+  while (bucket < kBoundsNs.size() && late_ns > kBoundsNs[bucket]) ++bucket;
+  return bucket;
+}
+
+}  // namespace
+
+bool Lateness::Add(const std::string& layer, Direction direction,
+                   absl::Span<const Arrival> arrivals) {
+  if (arrivals.size() < 2) return false;
+  const Arrival& first = arrivals.front();
+  const Arrival& last = arrivals.back();
+  for (const Arrival& arrival : arrivals) {
+    const absl::Duration late = arrival.at - first.at;
+    Rank& rank = Make(arrival.rank);
+    ++rank.rounds;
+    rank.sum += late;
+    rank.max = std::max(rank.max, late);
+    ++rank.histogram[Bucket(late)];
+  }
+  ++ranks_[last.rank].last;
+
+  Layer* entry = Find(layer, direction);
+  const bool first_other = entry == nullptr && others_.rounds == 0;
+  if (entry == nullptr) entry = &others_;
+  const absl::Duration wait = last.at - first.at;
+  ++entry->rounds;
+  entry->wait += wait;
+  entry->max = std::max(entry->max, wait);
+  if (entry->last.size() <= last.rank) entry->last.resize(last.rank + 1);
+  ++entry->last[last.rank];
+  return first_other;
+}
+
+void Lateness::Missed(absl::Span<const uint32_t> ranks) {
+  for (const uint32_t rank : ranks) ++Make(rank).missed;
+}
+
+const Lateness::Rank& Lateness::rank(uint32_t rank) const {
+  static const Rank* const none = new Rank;
+  return rank < ranks_.size() ? ranks_[rank] : *none;
+}
+
+Lateness::Layer* Lateness::Find(const std::string& layer, Direction direction) {
+  auto& index = index_[static_cast<size_t>(direction) - 1];
+  const auto it = index.find(layer);
+  if (it != index.end()) return &layers_[it->second];
+  if (layers_.size() >= max_layers_) return nullptr;
+  index.emplace(layer, static_cast<uint32_t>(layers_.size()));
+  Layer& made = layers_.emplace_back();
+  made.name = layer;
+  made.direction = direction;
+  return &made;
+}
+
+Lateness::Rank& Lateness::Make(uint32_t rank) {
+  if (ranks_.size() <= rank) ranks_.resize(rank + 1);
+  return ranks_[rank];
+}
+
+}  // namespace syncnorm::server
