@@ -72,6 +72,10 @@ ABSL_FLAG(absl::Duration, resume_timeout, Timeouts().resume,
 ABSL_FLAG(bool, replace_duplicates, Timeouts().replace_duplicates,
           "a worker that claims a living member's rank takes its place, and the epoch ends; "
           "otherwise the newcomer is refused");
+ABSL_FLAG(absl::Duration, handshake_timeout, Timeouts().handshake,
+          "from a connection's opening to the end of its handshake");
+ABSL_FLAG(absl::Duration, idle_timeout, Timeouts().idle,
+          "for a connection without a stream, to its end");
 ABSL_FLAG(absl::Duration, hello_timeout, Timeouts().hello, "from a stream's opening to its Join");
 ABSL_FLAG(absl::Duration, drain_grace, absl::Seconds(10),
           "for rounds in flight to finish after SIGTERM");
@@ -137,6 +141,8 @@ absl::Status Check(const Options& options) {
   return First({
       CheckPositive("round_timeout", timeouts.round),
       CheckPositive("join_timeout", timeouts.join),
+      CheckPositive("handshake_timeout", timeouts.handshake),
+      CheckPositive("idle_timeout", timeouts.idle),
       CheckPositive("hello_timeout", timeouts.hello),
       timeouts.reconnect >= absl::ZeroDuration() ? absl::OkStatus()
                                                  : Bad("reconnect_grace", "is below 0"),
@@ -264,6 +270,8 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   Timeouts& timeouts = options.server.settings.timeouts;
   timeouts.round = absl::GetFlag(FLAGS_round_timeout);
   timeouts.join = absl::GetFlag(FLAGS_join_timeout);
+  timeouts.handshake = absl::GetFlag(FLAGS_handshake_timeout);
+  timeouts.idle = absl::GetFlag(FLAGS_idle_timeout);
   timeouts.hello = absl::GetFlag(FLAGS_hello_timeout);
   timeouts.reconnect = absl::GetFlag(FLAGS_reconnect_grace);
   timeouts.resume = absl::GetFlag(FLAGS_resume_timeout);

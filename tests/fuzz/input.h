@@ -30,7 +30,8 @@ class Input {
   // Two bytes of length, and as many of these bytes as there are.
   std::string Bytes() {
     const size_t low = Byte();
-    const size_t length = std::min(rest_.size(), low | size_t{Byte()} << 8);
+    const size_t told = low | size_t{Byte()} << 8;
+    const size_t length = std::min(rest_.size(), told);
     std::string bytes(rest_.substr(0, length));
     rest_.remove_prefix(length);
     return bytes;

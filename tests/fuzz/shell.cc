@@ -32,6 +32,8 @@ server::Settings SmallSettings() {
   limits.open_rounds = 4;
   limits.open_bytes = 1024;
   limits.handover_bytes = 256;
+  limits.layers = 4;
+  limits.flight_rounds = 8;
   return settings;
 }
 
