@@ -310,7 +310,7 @@ void Session::OnEpochChanged(wire::EpochChanged* changed, std::vector<Completion
   if (!changed->admitted.empty()) {
     admission_ = Admission{std::move(changed->admitted), changed->provider == join_.rank};
   }
-  if (finished_ && Contains(joined_.members, join_.rank)) TakePartAgain(changed->first_round);
+  if (finished_ && changed->regrouped) TakePartAgain(changed->first_round);
 }
 
 void Session::TakePartAgain(uint64_t first_round) {

@@ -27,7 +27,8 @@ function(syncnorm_install set)
 endfunction()
 
 syncnorm_install(syncnorm-client-targets
-  syncnorm_kernels syncnorm_proto syncnorm_grpc syncnorm_tls syncnorm_norms syncnorm_client)
+  syncnorm_kernels syncnorm_proto syncnorm_grpc syncnorm_tls syncnorm_norms syncnorm_session
+  syncnorm_client)
 syncnorm_install(syncnorm-embedded-targets
   syncnorm_admin syncnorm_coordination syncnorm_server syncnorm_embedded)
 set(SYNCNORM_HAS_TORCH OFF)

@@ -342,6 +342,7 @@ void To(const EpochChanged& from, v1::EpochChanged* to) {
   to->set_text(from.text);
   to->mutable_admitted()->Assign(from.admitted.begin(), from.admitted.end());
   to->set_provider(from.provider);
+  to->set_regrouped(from.regrouped);
 }
 
 absl::Status From(const v1::EpochChanged& from, EpochChanged* to) {
@@ -350,6 +351,7 @@ absl::Status From(const v1::EpochChanged& from, EpochChanged* to) {
   to->hosts.assign(from.hosts().begin(), from.hosts().end());
   to->text = from.text();
   to->provider = from.provider();
+  to->regrouped = from.regrouped();
   if (to->epoch == 0 || to->first_round == 0) {
     return Invalid("epoch_changed: epoch ", to->epoch, " from round ", to->first_round,
                    ", both are above 0");

@@ -107,6 +107,7 @@ struct EpochChanged {
   std::string text;
   std::vector<uint32_t> admitted;
   uint32_t provider = 0;
+  bool regrouped = false;
 };
 
 struct Handover {

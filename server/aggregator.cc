@@ -1,5 +1,7 @@
 #include "server/aggregator.h"
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -17,10 +19,11 @@ FoldOrder::FoldOrder(absl::Span<const std::string> hosts) {
   places_.reserve(hosts.size());
   for (const std::string& name : hosts) {
     // In rank order, so a new host's number follows those with lower ranks.
-    const auto [it, added] = index.try_emplace(name, static_cast<uint32_t>(sizes_.size()));
-    if (added) sizes_.push_back(0);
+    const auto [it, added] = index.try_emplace(name, static_cast<uint32_t>(ranks_.size()));
+    if (added) ranks_.emplace_back();
     const uint32_t host = it->second;
-    places_.push_back(Place{host, sizes_[host]++});
+    places_.push_back(Place{host, members_of(host)});
+    ranks_[host].push_back(static_cast<uint32_t>(places_.size()) - 1);
   }
 }
 
@@ -30,8 +33,33 @@ void Aggregator::Add(uint32_t rank, Moments* moments) {
 }
 
 void Aggregator::Skip(uint32_t rank) {
+  const FoldOrder::Place place = order_->place(rank);
+  Host& host = hosts_[place.host];
+  if (host.skipped.empty()) host.skipped.resize(order_->members_of(place.host));
+  host.skipped[place.index] = true;
+  if (place.index == host.lowest) {
+    while (host.lowest < host.skipped.size() && host.skipped[host.lowest]) ++host.lowest;
+    MoveBack(place.host);
+  }
   Moments none;
   Place(rank, &none);
+}
+
+uint32_t Aggregator::LowestRank(uint32_t host) const {
+  const uint32_t lowest = hosts_[host].lowest;
+  return lowest < order_->members_of(host) ? order_->rank(host, lowest) : order_->members();
+}
+
+void Aggregator::MoveBack(uint32_t host) {
+  if (sequence_.empty()) {
+    sequence_.resize(hosts_.size());
+    std::iota(sequence_.begin(), sequence_.end(), 0);
+  }
+  // Its lowest rank was missing until now, so that it is not folded.
+  auto at = std::find(sequence_.begin() + folded_hosts_, sequence_.end(), host);
+  SYNCNORM_CHECK(at != sequence_.end());
+  const uint32_t lowest = LowestRank(host);
+  for (; at + 1 != sequence_.end() && LowestRank(at[1]) < lowest; ++at) std::swap(at[0], at[1]);
 }
 
 void Aggregator::Place(uint32_t rank, Moments* moments) {
@@ -68,9 +96,11 @@ void Aggregator::FoldMember(Moments* moments, Host* host) {
 }
 
 void Aggregator::FoldHosts() {
-  while (folded_hosts_ < hosts_.size() &&
-         hosts_[folded_hosts_].folded == order_->members_of(folded_hosts_)) {
-    Moments& partial = hosts_[folded_hosts_++].partial;
+  while (folded_hosts_ < hosts_.size()) {
+    const uint32_t host = HostAt(folded_hosts_);
+    if (hosts_[host].folded < order_->members_of(host)) break;
+    ++folded_hosts_;
+    Moments& partial = hosts_[host].partial;
     if (partial.values.empty()) continue;
     if (total_.values.empty()) {
       total_ = std::move(partial);

@@ -17,7 +17,8 @@
 // directly: step 2 sees the same partials in the same order.
 //
 // A rank that takes no part is skipped: the others are folded as if the group were
-// made of them alone.
+// made of them alone.  So a host moves back in the order when its lowest rank is skipped; that is
+// known before it or any host behind it is folded.
 //
 // Memory.  Whatever can be folded is folded at once: a contribution is kept only
 // while an earlier one of its host is missing, a partial only while one of an
@@ -50,13 +51,14 @@ class FoldOrder {
   explicit FoldOrder(absl::Span<const std::string> hosts);
 
   uint32_t members() const { return static_cast<uint32_t>(places_.size()); }
-  uint32_t hosts() const { return static_cast<uint32_t>(sizes_.size()); }
+  uint32_t hosts() const { return static_cast<uint32_t>(ranks_.size()); }
   Place place(uint32_t rank) const { return places_[rank]; }
-  uint32_t members_of(uint32_t host) const { return sizes_[host]; }
+  uint32_t members_of(uint32_t host) const { return static_cast<uint32_t>(ranks_[host].size()); }
+  uint32_t rank(uint32_t host, uint32_t index) const { return ranks_[host][index]; }
 
  private:
-  std::vector<Place> places_;    // by rank
-  std::vector<uint32_t> sizes_;  // by host
+  std::vector<Place> places_;                 // by rank
+  std::vector<std::vector<uint32_t>> ranks_;  // by host, increasing
 };
 
 class Aggregator {
@@ -85,15 +87,25 @@ class Aggregator {
     Moments partial;      // without values: of none
     // By index; empty until a member came early.  Moments without values: it is skipped.
     std::vector<std::optional<Moments>> waiting;
+    std::vector<bool> skipped;  // by index; empty: none
+    uint32_t lowest = 0;        // index of the first member that was not skipped
   };
 
   void Place(uint32_t rank, Moments* moments);
   void FoldMember(Moments* moments, Host* host);
+  // The host's lowest members were skipped: gives it its place among those that are not folded yet.
+  void MoveBack(uint32_t host);
+  // Of the first member that was not skipped; beyond all ranks without one.
+  uint32_t LowestRank(uint32_t host) const;
+  uint32_t HostAt(uint32_t position) const {
+    return sequence_.empty() ? position : sequence_[position];
+  }
   void FoldHosts();
 
   const FoldOrder* order_;
   std::vector<Host> hosts_;
-  uint32_t folded_hosts_ = 0;  // hosts in `total_`, a prefix
+  std::vector<uint32_t> sequence_;  // the hosts as they are folded; empty: by number
+  uint32_t folded_hosts_ = 0;       // hosts in `total_`, a prefix of the sequence
   Moments total_;
   uint64_t bytes_ = 0;
 };

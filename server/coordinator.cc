@@ -14,6 +14,10 @@
 namespace syncnorm::server {
 namespace {
 
+// Epochs and rounds count up from 1: at a million a second this takes 100,000 years, and what is
+// added to it afterwards does not overflow.
+constexpr uint64_t kMaxIssued = uint64_t{1} << 62;
+
 bool IsGroupName(const std::string& name) {
   if (name.empty() || name.size() > wire::kMaxGroupNameBytes) return false;
   return std::all_of(name.begin(), name.end(), [](char c) {
@@ -86,6 +90,14 @@ absl::Status Coordinator::Check(const wire::Join& join) const {
     return absl::ResourceExhaustedError(absl::StrCat(
         "world_size ", join.world_size, " exceeds this coordinator's ", settings_.limits.members));
   }
+  if (join.resume.has_value() &&
+      (join.resume->epoch == 0 || join.resume->epoch > kMaxIssued ||
+       join.resume->answered > kMaxIssued || join.resume->first_round > kMaxIssued)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("resumes epoch ", join.resume->epoch, ", from round ",
+                     join.resume->first_round, ", with the answers up to round ",
+                     join.resume->answered, ", which nobody can have issued"));
+  }
   const Group* group = Find(join.group);
   if (group == nullptr && join.rank >= join.world_size) {
     return absl::InvalidArgumentError(
@@ -110,22 +122,35 @@ Group* Coordinator::Make(absl::Time now, const wire::Join& join) {
   return groups_.emplace(id, std::move(group)).first->second.get();
 }
 
+Group* Coordinator::FindRun(const std::string& name, uint64_t run) const {
+  for (const auto& [id, group] : groups_) {
+    if (group->Resumable(run) && group->members().group() == name) return group.get();
+  }
+  return nullptr;
+}
+
 std::optional<Failure> Coordinator::Over(const wire::Join& join) const {
   const uint64_t run = join.resume->run_id;
-  const Group* current = Find(join.group);
-  if (current != nullptr && current->run_id() == run) return std::nullopt;
   const Failure* why = nullptr;
   if (const auto it = ended_.find(run); it != ended_.end()) why = &it->second;
   for (const auto& [id, group] : groups_) {
     if (group->run_id() == run && group->closed().has_value()) why = &*group->closed();
   }
+  const Group* current = Find(join.group);
   const bool known = why != nullptr || join.resume->coordinator_id == settings_.coordinator_id;
-  if (!known && current == nullptr) return std::nullopt;
+  // Under kShrink a worker that knows of no run waits for the others, who resume theirs.
+  const bool gives_way = current != nullptr && join.on_loss == OnLoss::kShrink &&
+                         current->state() == Group::State::kForming &&
+                         !current->members().resuming();
+  if (!known && (current == nullptr || gives_way)) return std::nullopt;
+  if (why != nullptr && why->group != join.group) why = nullptr;  // not for this one to read
   // What ended the run for the others is what ends it for a member that was away; the member at
   // fault is fenced.
-  const bool at_fault = why == nullptr || std::find(why->ranks.begin(), why->ranks.end(),
-                                                    join.rank) != why->ranks.end();
-  if (!at_fault && why->group == join.group) return *why;
+  const bool at_fault =
+      why == nullptr || why->code == absl::StatusCode::kFailedPrecondition ||
+      why->code == absl::StatusCode::kUnavailable ||  // nobody was left
+      std::find(why->ranks.begin(), why->ranks.end(), join.rank) != why->ranks.end();
+  if (!at_fault) return *why;
   std::string text =
       absl::StrCat("group \"", join.group, "\": fenced: ", Worker(join.rank, join.host, join.pid),
                    " resumes epoch ", join.resume->epoch, ", which is over");
@@ -151,15 +176,25 @@ void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join
            output);
     return;
   }
-  if (join.resume.has_value()) {
-    if (const std::optional<Failure> over = Over(join)) {
-      Refuse(stream, *over, output);
-      return;
-    }
-  }
-  Group* group = Find(join.group);
-  if (group == nullptr) group = Make(now, join);
   const size_t first = output->replies.size();
+  Group* group = Find(join.group);
+  if (join.resume.has_value()) {
+    Group* const run = FindRun(join.group, join.resume->run_id);
+    if (run == nullptr) {
+      if (const std::optional<Failure> over = Over(join)) {
+        Refuse(stream, *over, output);
+        return;
+      }
+      if (group != nullptr) {
+        group->GiveWay("members have come that resume a run; join again", output);
+        Settle(now, group, first, output);
+      }
+    }
+    group = run;
+    // Whatever becomes of it: a new group's epoch is a later one.
+    shared_.epochs = std::max(shared_.epochs, join.resume->epoch);
+  }
+  if (group == nullptr) group = Make(now, join);
   Group::Welcome welcome = group->Join(now, stream, join, output);
   if (welcome == Group::Welcome::kMakeNew) {
     Settle(now, group, first, output);
@@ -184,7 +219,11 @@ void Coordinator::OnContribution(absl::Time now, StreamId stream, wire::Contribu
     return;
   }
   const size_t first = output->replies.size();
-  group->Contribute(now, it->second.rank, contribution, output);
+  if (const absl::Status status = group->Contribute(now, it->second.rank, contribution, output);
+      !status.ok()) {
+    Expel(now, stream, absl::StrCat("sent ", status.message()), output);
+    return;
+  }
   Settle(now, group, first, output);
 }
 
@@ -362,10 +401,11 @@ void Coordinator::Expel(absl::Time now, StreamId stream, absl::string_view what,
   }
   const size_t first = output->replies.size();
   const Membership& members = group->members();
-  Refuse(stream,
-         members.Fail(absl::StatusCode::kInvalidArgument, RoundKey{.epoch = members.epoch()},
-                      {rank}, absl::StrCat(members.Name(), ": ", members.Who(rank), " ", what)),
-         output);
+  Refuse(
+      stream,
+      members.Fail(absl::StatusCode::kInvalidArgument, RoundKey{.epoch = members.epoch()}, {rank},
+                   absl::StrCat(members.Name(), ": ", group->Who(stream, rank), " ", what)),
+      output);
   group->Lose(now, stream, rank, what, /*may_return=*/false, output);
   Settle(now, group, first, output);
 }
@@ -397,9 +437,17 @@ void Coordinator::Settle(absl::Time now, Group* group, size_t first, Output* out
 }
 
 void Coordinator::Bury(const Group& group) {
-  if (!group.closed().has_value() || !ended_.emplace(group.run_id(), *group.closed()).second) {
-    return;
+  // One that still formed may be resumed again.
+  if (!group.members().established() && !group.closed().has_value()) return;
+  Failure why;
+  if (group.closed().has_value()) {
+    why = *group.closed();
+  } else {
+    why.code = absl::StatusCode::kFailedPrecondition;
+    why.text = absl::StrCat(group.members().Name(), " has ended");
+    why.group = group.members().group();
   }
+  if (!ended_.emplace(group.run_id(), std::move(why)).second) return;
   ended_order_.push_back(group.run_id());
   if (ended_order_.size() <= settings_.limits.groups) return;
   ended_.erase(ended_order_.front());

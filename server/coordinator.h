@@ -131,6 +131,8 @@ class Coordinator {
   absl::Status Check(const wire::Join& join) const;
   // The group that a worker of that name joins; null if there is none.
   Group* Find(const std::string& name) const;
+  // The group of that name whose run it is, and where it may be resumed; null if there is none.
+  Group* FindRun(const std::string& name, uint64_t run) const;
   Group* Make(absl::Time now, const wire::Join& join);
   // Why the run that the worker wants to resume is over; none if it may be resumed.
   std::optional<Failure> Over(const wire::Join& join) const;
@@ -144,7 +146,7 @@ class Coordinator {
   // After an event of the group, whose replies begin at `first`: forgets the streams that they
   // close, and the group when it is over; takes its deadline into account.
   void Settle(absl::Time now, Group* group, size_t first, Output* output);
-  // The group has ended: remembers why, for members that come back too late.
+  // The group has ended: its run is over; remembers why, for members that come back too late.
   void Bury(const Group& group);
   void Schedule(absl::Time deadline) { next_deadline_ = std::min(next_deadline_, deadline); }
 

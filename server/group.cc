@@ -1,6 +1,7 @@
 #include "server/group.h"
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -10,6 +11,10 @@
 
 namespace syncnorm::server {
 namespace {
+
+// An earlier life may have issued epochs of which nobody who resumes has heard: those of the time that
+// a member may be away.  They come one a lost or finished member, of at most 1,024 groups of 1,024.
+constexpr uint64_t kUnheardEpochs = 1 << 20;
 
 constexpr char kGoingDown[] = "the coordinator is going down";
 
@@ -36,12 +41,7 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
   const Membership::Joining joining = members_.Join(now, stream, join);
   for (const StreamId fenced : joining.fenced) TurnAway(fenced, joining.failure, output);
   if (joining.replaced != 0) {
-    TurnAway(joining.replaced,
-             members_.Fail(absl::StatusCode::kFailedPrecondition,
-                           RoundKey{.epoch = members_.epoch()}, {join.rank},
-                           absl::StrCat(members_.Name(), ": ", members_.Who(join.rank),
-                                        " has joined again, on another stream")),
-             output);
+    TurnAway(joining.replaced, Replaced(join), output);
   }
   switch (joining.kind) {
     case Kind::kRefused:
@@ -55,6 +55,9 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
       TurnAway(stream, joining.failure, output);
       return Welcome::kOut;
     case Kind::kReplaces:
+      if (const Member& old = members_.member(join.rank); old.state == Member::State::kHere) {
+        TurnAway(old.stream, Replaced(join), output);
+      }
       LoseForGood(now, join.rank,
                   absl::StrCat("was replaced by ", Worker(join.rank, join.host, join.pid)), output);
       if (!Current()) return Welcome::kMakeNew;
@@ -64,6 +67,13 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
     case Kind::kReturned:
       Note(Note::Severity::kInfo,
            absl::StrCat(members_.Name(), ": ", members_.Who(join.rank), " is back"), output);
+      // Its Finish got lost with its stream.  If it had been heard, and all had finished since, the
+      // member would not know of that epoch.
+      if (join.resume.has_value() && join.resume->finished &&
+          join.resume->epoch >= regrouped_ &&
+          members_.on_loss() != OnLoss::kFail && state_ == State::kRunning) {
+        Finish(now, join.rank, output).IgnoreError();  // it has that policy
+      }
       if (members_.member(join.rank).kept == 0) {
         SendJoined(join.rank, output);
       } else {
@@ -87,6 +97,10 @@ absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* out
   const auto answered = [&] {
     output->replies.push_back({members_.member(rank).stream, nullptr, /*answer=*/true});
   };
+  if (state_ == State::kClosed) {
+    answered();
+    return absl::OkStatus();
+  }
   if (members_.established()) {
     // It came back to the coordinator that had answered it.
     if (members_.member(rank).kept == 0) {
@@ -107,15 +121,21 @@ absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* out
   }
   const uint64_t round = answer.key.round;
   if (round == 0) return absl::InvalidArgumentError("an answer that is not of a round");
+  if (round > members_.member(rank).answered) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "an answer to round ", round, ", where it has said that the last one it has is to ",
+        members_.member(rank).answered));
+  }
   answer.bytes = std::make_shared<const std::string>(bytes);
   const auto [it, added] = brought_.emplace(round, std::move(answer));
   if (!added && *it->second.bytes != bytes) {
-    EndJoining(members_.Fail(absl::StatusCode::kAborted, it->second.key, {rank},
-                             absl::StrCat(members_.Name(), " ", Describe(it->second.key), ": ",
-                                          members_.Who(rank),
-                                          " got another answer than the members before it; the "
-                                          "run cannot be resumed")),
-               output);
+    EndJoining(
+        members_.Fail(
+            absl::StatusCode::kAborted, RoundKey{.epoch = members_.resumed_epoch()}, {rank},
+            absl::StrCat(members_.Name(), " ", Describe(it->second.key), ": ", members_.Who(rank),
+                         " got another answer than the members before it; the "
+                         "run cannot be resumed")),
+        output);
     return absl::OkStatus();
   }
   if (added) brought_bytes_ += bytes.size();
@@ -133,34 +153,56 @@ absl::Status Group::Restore(uint32_t rank, const std::string& bytes, Output* out
   return absl::OkStatus();
 }
 
+std::optional<std::vector<KeptAnswer>> Group::TakeBrought(Output* output) {
+  uint64_t first = std::numeric_limits<uint64_t>::max(), last = 0;
+  for (uint32_t rank = 0; rank < members_.size(); ++rank) {
+    const Member& member = members_.member(rank);
+    // One that has finished has all its answers, while the others settled later ones without it.
+    if (member.takes_part) first = std::min(first, member.answered + 1);
+    if (member.takes_part || member.finished) last = std::max(last, member.answered);
+  }
+  // One that brought its answers and has gone again is heard too.
+  if (!brought_.empty()) last = std::max(last, brought_.rbegin()->first);
+  std::vector<KeptAnswer> answers;
+  for (uint64_t round = first; round <= last; ++round) {
+    const auto it = brought_.find(round);
+    if (it == brought_.end()) {
+      EndJoining(
+          members_.Fail(absl::StatusCode::kAborted, RoundKey{.epoch = members_.resumed_epoch()}, {},
+                        absl::StrCat(members_.Name(), ": the answer to round ", round,
+                                     " is lost: no member brought it along; the run "
+                                     "cannot be resumed")),
+          output);
+      return std::nullopt;
+    }
+    answers.push_back(std::move(it->second));
+  }
+  brought_.clear();
+  return answers;
+}
+
 void Group::Start(Output* output) {
   SYNCNORM_CHECK(state_ == State::kForming);
   const bool resumed = members_.resumed_run() != 0;
-  std::vector<uint64_t> answered = members_.answered();
+  bool changed = false;
   std::vector<KeptAnswer> answers;
   if (resumed) {
-    uint64_t least = ~uint64_t{0}, most = 0;
-    for (const uint32_t rank : members_.participants()) {
-      least = std::min(least, answered[rank]);
-      most = std::max(most, answered[rank]);
-    }
-    for (uint64_t round = least + 1; round <= most; ++round) {
-      const auto it = brought_.find(round);
-      if (it == brought_.end()) {
-        EndJoining(members_.Fail(absl::StatusCode::kAborted, RoundKey{.round = round}, {},
-                                 absl::StrCat(members_.Name(), ": the answer to round ", round,
-                                              " is lost: no member brought it along; the run "
-                                              "cannot be resumed")),
-                   output);
-        return;
-      }
-      answers.push_back(std::move(it->second));
-    }
-    brought_.clear();
-    shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch());
+    changed = members_.Reconcile();
+    std::optional<std::vector<KeptAnswer>> brought = TakeBrought(output);
+    if (!brought.has_value()) return;
+    answers = *std::move(brought);
   }
-  members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
-                     members_.resumed_first_round());
+  const std::vector<uint64_t> answered = members_.answered();
+  // With other members it is another epoch: what was said of the one before stays true.
+  if (changed) {
+    shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch() + kUnheardEpochs);
+    members_.Establish(++shared_->epochs,
+                       answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
+                                       : answers.back().key.round + 1);
+  } else {
+    members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
+                       members_.resumed_first_round());
+  }
   state_ = State::kRunning;
   rounds_.emplace(members_, shared_->limits, &shared_->codec, answered, std::move(answers));
   for (const uint32_t rank : members_.In(Member::State::kHere)) SendJoined(rank, output);
@@ -169,6 +211,7 @@ void Group::Start(Output* output) {
                     members_.here(), " members",
                     resumed ? absl::StrCat(", next is round ", rounds_->next()) : ""),
        output);
+  if (members_.participants().empty()) Regroup(output);
 }
 
 void Group::SendJoined(uint32_t rank, Output* output) {
@@ -185,6 +228,7 @@ void Group::SendJoined(uint32_t rank, Output* output) {
   joined.members = members_.participants();
   joined.first_round = rounds_->last(rank) + 1;
   joined.epoch_first_round = members_.first_round();
+  members_.SetJoined(rank);
   output->replies.push_back({members_.member(rank).stream,
                              std::make_shared<const std::string>(shared_->codec.Encode(joined)),
                              /*answer=*/true});
@@ -217,12 +261,7 @@ Group::Welcome Group::Wait(absl::Time now, StreamId stream, const wire::Join& jo
           output);
       return Welcome::kOut;
     }
-    TurnAway(
-        other.stream,
-        members_.Fail(absl::StatusCode::kFailedPrecondition, RoundKey(), {join.rank},
-                      absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
-                                   " has joined again, on another stream")),
-        output);
+    TurnAway(other.stream, Replaced(join), output);
   }
   Candidate candidate;
   candidate.member =
@@ -241,14 +280,34 @@ Group::Welcome Group::Wait(absl::Time now, StreamId stream, const wire::Join& jo
   return Welcome::kIn;
 }
 
+void Group::StopWaiting(StreamId stream, uint32_t rank) {
+  const auto it = waiting_.find(rank);
+  if (it != waiting_.end() && it->second.member.stream == stream) waiting_.erase(it);
+}
+
+Failure Group::Replaced(const wire::Join& join) const {
+  // A Join that was long on its way may come after a later one of the same worker, which then tries
+  // again.
+  const absl::StatusCode code = join.resume.has_value() ? absl::StatusCode::kUnavailable
+                                                        : absl::StatusCode::kFailedPrecondition;
+  return members_.Fail(code, RoundKey{.epoch = members_.epoch()}, {join.rank},
+                       absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
+                                    " has joined again, on another stream"));
+}
+
+Failure Group::Unavailable(const std::string& why) const {
+  return members_.Fail(absl::StatusCode::kUnavailable, RoundKey{.epoch = members_.epoch()}, {},
+                       absl::StrCat(members_.Name(), ": ", why));
+}
+
 void Group::TurnAway(StreamId stream, const Failure& failure, Output* output) {
   output->replies.push_back({stream, Encode(failure), /*answer=*/true, /*close=*/true});
 }
 
-void Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contribution,
-                       Output* output) {
+absl::Status Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contribution,
+                               Output* output) {
   SYNCNORM_CHECK(rounds_.has_value());
-  members_.Heard(rank, now);
+  members_.Heard(rank, now, contribution->key.round);
   const RoundKey& key = contribution->key;  // what is taken out is the values
   const auto answer = [&](const Failure& failure) {
     output->replies.push_back({members_.member(rank).stream, Encode(failure), /*answer=*/true});
@@ -260,24 +319,29 @@ void Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution* contri
     answer(members_.Fail(absl::StatusCode::kFailedPrecondition, key, {rank},
                          absl::StrCat(members_.Name(), ": ", members_.Who(rank),
                                       " sent a contribution of epoch ", key.epoch)));
-    return;
+    return absl::OkStatus();
   }
-  if (state_ == State::kLeaving) {
+  if (state_ == State::kRunning && !rounds_->Expects(rank, key.round)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a Contribution to round ", key.round, ", in which it takes no part"));
+  }
+  if (state_ == State::kLeaving && key.round >= rounds_->next()) {
     const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
     Close(now, absl::StatusCode::kAborted, left,
           absl::StrCat(Ranks(left), " left before ", Describe(key)), output);
   }
-  if (state_ == State::kRunning) {
+  if (state_ != State::kClosed) {
     // Its worker sends it again, to whoever comes after.
-    if (draining_ && key.round >= rounds_->next()) return;
+    if (draining_ && key.round >= rounds_->next()) return absl::OkStatus();
     std::optional<EndOfEpoch> end = rounds_->Contribute(now, rank, contribution, &answers_);
     Send(now, output);
-    if (!end.has_value()) return;
+    if (!end.has_value()) return absl::OkStatus();
     Close(now, end->code, std::move(end->ranks), end->what, output);
   }
   Failure failure = *closed_;
   failure.key = key;
   answer(failure);
+  return absl::OkStatus();
 }
 
 absl::Status Group::Finish(absl::Time now, uint32_t rank, Output* output) {
@@ -312,21 +376,27 @@ void Group::Regroup(Output* output) {
   }
   if (back.empty()) return;
   rounds_->Admit(back);
+  regrouped_ = shared_->epochs + 1;
   ChangeEpoch("all have finished", {}, 0, output);
 }
 
 void Group::AdmitWaiting(absl::Time now, Output* output) {
   if (waiting_.empty() || handing_over_.has_value() || draining_) return;
-  const uint32_t provider = members_.participants().front();
+  const std::vector<uint32_t> participants = members_.participants();
+  const auto provider = std::find_if(participants.begin(), participants.end(), [&](uint32_t rank) {
+    return members_.member(rank).state == Member::State::kHere;
+  });
+  // They wait for a boundary at which one of the members is here to hand its state over.
+  if (provider == participants.end()) return;
   std::vector<uint32_t> admitted;
   for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
     members_.Admit(rank, std::move(candidate.member));
     admitted.push_back(rank);
   }
   rounds_->Admit(admitted);
-  handing_over_ = HandingOver{provider, admitted, 0, now + members_.round_timeout()};
+  handing_over_ = HandingOver{*provider, admitted, 0, now + members_.round_timeout()};
   ChangeEpoch(absl::StrCat(Ranks(admitted), admitted.size() == 1 ? " was" : " were", " admitted"),
-              admitted, provider, output);
+              admitted, *provider, output);
 }
 
 void Group::ChangeEpoch(const std::string& why, const std::vector<uint32_t>& admitted,
@@ -340,9 +410,13 @@ void Group::ChangeEpoch(const std::string& why, const std::vector<uint32_t>& adm
   changed.text = absl::StrCat(members_.Name(), " from round ", rounds_->next(), ": ", why);
   changed.admitted = admitted;
   changed.provider = provider;
+  changed.regrouped = changed.epoch == regrouped_;
   const auto bytes = std::make_shared<const std::string>(shared_->codec.Encode(changed));
   for (const uint32_t rank : members_.In(Member::State::kHere)) {
-    if (!IsAdmitted(rank)) output->replies.push_back({members_.member(rank).stream, bytes});
+    // Others learn it from their Joined.
+    if (members_.member(rank).joined) {
+      output->replies.push_back({members_.member(rank).stream, bytes});
+    }
   }
   Note(Note::Severity::kInfo, changed.text, output);
 }
@@ -396,14 +470,20 @@ bool Group::IsAdmitted(uint32_t rank) const {
 bool Group::IsJoined(StreamId stream, uint32_t rank) const {
   const Member& member = members_.member(rank);
   return state_ != State::kForming && member.state == Member::State::kHere &&
-         member.stream == stream && member.kept == 0 && !IsAdmitted(rank);
+         member.stream == stream && member.joined;
+}
+
+std::string Group::Who(StreamId stream, uint32_t rank) const {
+  const auto it = waiting_.find(rank);
+  if (it == waiting_.end() || it->second.member.stream != stream) return members_.Who(rank);
+  return Worker(rank, it->second.member.host, it->second.member.pid);
 }
 
 void Group::Leave(absl::Time now, StreamId stream, uint32_t rank, const std::string& reason,
                   Output* output) {
   output->replies.push_back({stream, nullptr, /*answer=*/true, /*close=*/true});
   if (members_.member(rank).stream != stream) {
-    waiting_.erase(rank);
+    StopWaiting(stream, rank);
     return;
   }
   const bool running = state_ == State::kRunning || state_ == State::kLeaving;
@@ -425,7 +505,7 @@ void Group::Leave(absl::Time now, StreamId stream, uint32_t rank, const std::str
 void Group::Lose(absl::Time now, StreamId stream, uint32_t rank, absl::string_view how,
                  bool may_return, Output* output) {
   if (members_.member(rank).stream != stream) {
-    waiting_.erase(rank);
+    StopWaiting(stream, rank);
     return;
   }
   if (state_ == State::kForming) {
@@ -439,6 +519,11 @@ void Group::Lose(absl::Time now, StreamId stream, uint32_t rank, absl::string_vi
   if (running && may_return && !IsAdmitted(rank) &&
       shared_->timeouts.reconnect > absl::ZeroDuration()) {
     members_.Gone(rank, Member::State::kAway, now);
+    // What it had sent of its state may have got lost.
+    if (handing_over_.has_value() && handing_over_->provider == rank) {
+      EndHandover(now, absl::StatusCode::kUnavailable,
+                  absl::StrCat("its provider, ", members_.Who(rank), " ", how), output);
+    }
     return;
   }
   LoseForGood(now, rank, std::string(how), output);
@@ -489,11 +574,16 @@ void Group::Shrink(absl::Time now, uint32_t rank, const std::string& how, Output
 void Group::Tick(absl::Time now, Output* output) {
   if (state_ == State::kForming && now >= members_.join_deadline()) {
     if (members_.resuming() && members_.on_loss() == OnLoss::kShrink && members_.here() > 0) {
-      Note(Note::Severity::kWarning, members_.JoinDeadline().text, output);
-      members_.GiveUpAbsent();
-      if (members_.full()) {
+      const Failure failure = members_.JoinDeadline();
+      for (const uint32_t rank : members_.In(Member::State::kHere)) {
+        if (members_.member(rank).kept == 0) continue;
+        TurnAway(members_.member(rank).stream, failure, output);
+        members_.Gone(rank, Member::State::kLost);
+      }
+      if (members_.here() > 0) {
+        Note(Note::Severity::kWarning, failure.text, output);
+        members_.GiveUpAbsent();
         Start(output);
-        if (state_ == State::kRunning) ChangeEpoch("others did not resume", {}, 0, output);
         return;
       }
     }
@@ -501,7 +591,10 @@ void Group::Tick(absl::Time now, Output* output) {
     return;
   }
   if (state_ != State::kRunning && state_ != State::kLeaving) return;
-  for (const uint32_t rank : members_.In(Member::State::kAway)) {
+  // While the coordinator goes down nobody can come back here; at its next life they can.
+  const std::vector<uint32_t> away =
+      draining_ ? std::vector<uint32_t>() : members_.In(Member::State::kAway);
+  for (const uint32_t rank : away) {
     const Member& member = members_.member(rank);
     if (member.state != Member::State::kAway || now < member.away + shared_->timeouts.reconnect) {
       continue;
@@ -540,9 +633,7 @@ void Group::Tick(absl::Time now, Output* output) {
 
 void Group::Drain(absl::Time now, Output* output) {
   draining_ = true;
-  const Failure failure =
-      members_.Fail(absl::StatusCode::kUnavailable, RoundKey{.epoch = members_.epoch()}, {},
-                    absl::StrCat(members_.Name(), ": ", kGoingDown));
+  const Failure failure = Unavailable(kGoingDown);
   for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
     TurnAway(candidate.member.stream, failure, output);
   }
@@ -551,9 +642,7 @@ void Group::Drain(absl::Time now, Output* output) {
 }
 
 void Group::Shut(absl::Time now, Output* output) {
-  const Failure failure =
-      members_.Fail(absl::StatusCode::kUnavailable, RoundKey{.epoch = members_.epoch()}, {},
-                    absl::StrCat(members_.Name(), ": ", kGoingDown));
+  const Failure failure = Unavailable(kGoingDown);
   if (state_ == State::kForming) {
     EndJoining(failure, output);
     return;
@@ -576,6 +665,7 @@ void Group::Shut(absl::Time now, Output* output) {
 void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> ranks,
                   const std::string& what, Output* output) {
   state_ = State::kClosed;
+  handing_over_.reset();
   const std::string why = absl::StrCat(what, "; epoch ", members_.epoch(), " is closed");
   rounds_->FailOpen(now, code, ranks, why, &answers_);
   rounds_->TakeFailures();  // one note, below, is enough
@@ -603,7 +693,7 @@ absl::Time Group::NextDeadline() const {
   if (state_ == State::kForming) return members_.join_deadline();
   if (state_ == State::kClosed) return absl::InfiniteFuture();
   absl::Time next = rounds_->NextDeadline();
-  if (members_.away() > 0) {
+  if (members_.away() > 0 && !draining_) {
     for (const uint32_t rank : members_.In(Member::State::kAway)) {
       next = std::min(next, members_.member(rank).away + shared_->timeouts.reconnect);
     }
@@ -630,7 +720,11 @@ void Group::Send(absl::Time now, Output* output) {
   for (const Answer& answer : answers_) {
     for (const uint32_t rank : answer.ranks) {
       const Member& member = members_.member(rank);
-      if (member.state != Member::State::kHere || member.kept > 0) continue;
+      // One that is back, and has not sent it again yet, gets its answer when it has.
+      if (!member.joined || member.state != Member::State::kHere ||
+          member.received < answer.round) {
+        continue;
+      }
       output->replies.push_back({member.stream, answer.bytes, /*answer=*/true});
     }
   }

@@ -81,8 +81,9 @@ class Group {
   // A member that resumes has brought an answer along: the bytes of a CoordinatorMessage.  Not OK:
   // it breaks the protocol.
   absl::Status Restore(uint32_t rank, const std::string& answer, Output* output);
-  // May take the values out of `contribution`.
-  void Contribute(absl::Time now, uint32_t rank, wire::Contribution* contribution, Output* output);
+  // May take the values out of `contribution`.  Not OK: it breaks the protocol.
+  absl::Status Contribute(absl::Time now, uint32_t rank, wire::Contribution* contribution,
+                          Output* output);
   // The member has no data left.  Not OK: it breaks the protocol.
   absl::Status Finish(absl::Time now, uint32_t rank, Output* output);
   // A piece of the state for those that were admitted.  Not OK: it breaks the protocol.
@@ -100,6 +101,9 @@ class Group {
   // The coordinator goes down: closes all streams.  Members may resume at its next life.
   void Shut(absl::Time now, Output* output);
 
+  // Forming anew: makes room for a run that members resume; its workers try again.
+  void GiveWay(const std::string& why, Output* output) { EndJoining(Unavailable(why), output); }
+
   uint64_t id() const { return id_; }
   State state() const { return state_; }
   uint64_t run_id() const { return run_id_; }
@@ -115,6 +119,10 @@ class Group {
   absl::Time NextDeadline() const;
   const Membership& members() const { return members_; }
   const Rounds* rounds() const { return rounds_.has_value() ? &*rounds_ : nullptr; }
+  // Whether a member that resumes `run` belongs to this one.
+  bool Resumable(uint64_t run) const { return run_id_ == run && state_ != State::kClosed; }
+  // "rank 2 (host h, pid 1)", of the worker on the stream: a member, or one that waits.
+  std::string Who(StreamId stream, uint32_t rank) const;
   // Why it closed; none while it has not.
   const std::optional<Failure>& closed() const { return closed_; }
   // The text of the first failure since the last call; "" if there was none.
@@ -140,10 +148,18 @@ class Group {
   // Starts the epoch, or resumes it, with who is there.
   void Start(Output* output);
   void SendJoined(uint32_t rank, Output* output);
+  // The answers that resuming members brought, from the first that one of them may lack; none, and
+  // the joining ends, if one is missing.
+  std::optional<std::vector<KeptAnswer>> TakeBrought(Output* output);
+  Failure Unavailable(const std::string& why) const;
   // Ends the joining: all get the failure, and their streams are closed.
   void EndJoining(const Failure& failure, Output* output);
   Welcome Wait(absl::Time now, StreamId stream, const wire::Join& join, Output* output);
+  // If the worker on the stream waits to be admitted, it does no more.
+  void StopWaiting(StreamId stream, uint32_t rank);
   void TurnAway(StreamId stream, const Failure& failure, Output* output);
+  // What an old stream of the newcomer is told.
+  Failure Replaced(const wire::Join& join) const;
   // Policy kShrink: the rank is gone for good; `how` says how.
   void Shrink(absl::Time now, uint32_t rank, const std::string& how, Output* output);
   void LoseForGood(absl::Time now, uint32_t rank, const std::string& how, Output* output);
@@ -175,6 +191,7 @@ class Group {
   std::map<uint64_t, KeptAnswer> brought_;  // by round; while resuming
   uint64_t brought_bytes_ = 0;
   std::map<uint32_t, Candidate> waiting_;  // by rank
+  uint64_t regrouped_ = 0;                 // the last epoch in which all took part again
   std::optional<HandingOver> handing_over_;
   std::optional<Rounds> rounds_;   // once running
   std::optional<Failure> closed_;  // why, once closed

@@ -110,6 +110,12 @@ Membership::Joining Membership::JoinEstablished(absl::Time now, StreamId stream,
     Seat(now, stream, join, &joining);
     return joining;
   }
+  if (holds && same_process && !member.knows) {
+    joining.kind = Joining::Kind::kReturned;
+    if (member.state == Member::State::kHere) joining.replaced = member.stream;
+    Seat(now, stream, join, &joining);
+    return joining;
+  }
   if (!holds) {
     joining.kind = Joining::Kind::kVacant;
   } else if (member.state == Member::State::kAway || same_process || defaults_.replace_duplicates) {
@@ -123,45 +129,67 @@ Membership::Joining Membership::JoinEstablished(absl::Time now, StreamId stream,
 
 // The seat is taken by the caller if this says kSeated.
 Membership::Joining Membership::JoinResuming(const wire::Join& join) {
+  if (!join.resume.has_value()) return JoinAnew(join);
   Joining joining;
-  if (!join.resume.has_value()) {
-    const auto started = [](const Member& member) { return member.answered > 0; };
-    if (std::none_of(members_.begin(), members_.end(), started)) return joining;
-    if (on_loss_ == OnLoss::kShrink) {
-      members_[join.rank].takes_part = false;
-      joining.kind = Joining::Kind::kVacant;
-      return joining;
-    }
+  const wire::Resume& resume = *join.resume;
+  const auto anew = std::find_if(members_.begin(), members_.end(), [](const Member& member) {
+    return member.state == Member::State::kHere && member.anew;
+  });
+  if (resume.answered > 0 && anew != members_.end()) {
+    const auto rank = static_cast<uint32_t>(anew - members_.begin());
+    return Disagree(absl::StatusCode::kAborted, rank,
+                    absl::StrCat(Who(rank), " has started anew, so that epoch ", resume.epoch,
+                                 " cannot be resumed by ", Newcomer(join)));
+  }
+  if (resume.epoch > resumed_epoch_) Learn(resume, &joining);
+  if (!members_[join.rank].takes_part && (!resume.finished || members_[join.rank].anew)) {
+    // Whom Learn() fenced is in the same place: no member of the latest epoch.
+    std::vector<StreamId> fenced = std::move(joining.fenced);
+    joining = Refused(absl::StatusCode::kFailedPrecondition, join.rank,
+                      absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ", resume.epoch,
+                                   ", and is no member of epoch ", resumed_epoch_, "; join again"));
+    joining.fenced = std::move(fenced);
+  }
+  return joining;
+}
+
+// A worker that knows of no run, where others resume one.
+Membership::Joining Membership::JoinAnew(const wire::Join& join) {
+  Joining joining;
+  Member& member = members_[join.rank];
+  if (member.state == Member::State::kHere && join.incarnation != member.incarnation) {
+    return Refused(absl::StatusCode::kAlreadyExists, join.rank,
+                   absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank), " holds"));
+  }
+  const auto started = [](const Member& other) { return other.answered > 0; };
+  if (std::none_of(members_.begin(), members_.end(), started)) return joining;
+  if (on_loss_ != OnLoss::kShrink) {
     return Disagree(absl::StatusCode::kAborted, join.rank,
                     absl::StrCat(Newcomer(join), " has started anew, so that epoch ",
                                  resumed_epoch_, " cannot be resumed"));
   }
-  const wire::Resume& resume = *join.resume;
-  if (resume.epoch > resumed_epoch_) Learn(resume, &joining);
-  if (!members_[join.rank].takes_part && !resume.finished) {
-    joining = Refused(absl::StatusCode::kFailedPrecondition, join.rank,
-                      absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ", resume.epoch,
-                                   ", and is no member of epoch ", resumed_epoch_, "; join again"));
+  if (member.state == Member::State::kHere) {
+    joining.replaced = member.stream;
+    Gone(join.rank, Member::State::kLost);
   }
+  member.takes_part = false;
+  member.anew = true;
+  joining.kind = Joining::Kind::kVacant;
   return joining;
 }
 
 void Membership::Learn(const wire::Resume& resume, Joining* joining) {
   resumed_epoch_ = resume.epoch;
   resumed_first_round_ = std::max<uint64_t>(resume.first_round, 1);
-  for (Member& member : members_) member.takes_part = false;
-  for (const uint32_t rank : resume.members) members_[rank].takes_part = true;
+  resumed_.assign(size(), false);
+  for (const uint32_t rank : resume.members) resumed_[rank] = true;
   for (uint32_t rank = 0; rank < size(); ++rank) {
     Member& member = members_[rank];
-    if (member.state != Member::State::kHere) continue;
-    if (!member.takes_part && !member.finished) {
-      joining->fenced.push_back(member.stream);
-      Gone(rank, Member::State::kLost);
-    } else if (member.takes_part && member.finished) {
-      // All have finished since, and it takes part again.
-      member.finished = false;
-      member.answered = resumed_first_round_ - 1;
-    }
+    const bool here = member.state == Member::State::kHere;
+    member.takes_part = resumed_[rank] && (here || !member.anew);
+    if (!here || member.takes_part || member.finished) continue;
+    joining->fenced.push_back(member.stream);
+    Gone(rank, Member::State::kLost);
   }
   if (joining->fenced.empty()) return;
   joining->failure =
@@ -183,22 +211,23 @@ void Membership::Seat(absl::Time now, StreamId stream, const wire::Join& join, J
     member.state = Member::State::kHere;
     member.stream = stream;
     member.heard = now;
-    member.kept = join.resume->kept;
+    member.kept = join.resume.has_value() ? join.resume->kept : 0;
+    member.knows = join.resume.has_value();
+    member.joined = false;
+    member.received = 0;
     return;
   }
   const bool takes_part = member.takes_part;
   member = Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
   member.takes_part = takes_part;
   member.acknowledges = join.protocol_minor >= 1;
+  member.anew = resuming() && !join.resume.has_value();
   if (!join.resume.has_value()) return;
+  member.knows = true;
+  member.epoch = join.resume->epoch;
   member.kept = join.resume->kept;
   member.answered = join.resume->answered;
   member.finished = join.resume->finished;
-  if (member.finished && takes_part) {
-    // As in Learn.
-    member.finished = false;
-    member.answered = resumed_first_round_ - 1;
-  }
 }
 
 Membership::Joining Membership::Refused(absl::StatusCode code, uint32_t rank,
@@ -234,6 +263,32 @@ void Membership::GiveUpAbsent() {
   }
 }
 
+// One that says that it has finished, and is a member of the latest epoch, either has not heard yet
+// that all had, or was not heard itself.
+bool Membership::Reconcile() {
+  const bool all =
+      std::all_of(resumed_.begin(), resumed_.end(), [](bool member) { return member; });
+  bool changed = false;
+  for (uint32_t rank = 0; rank < size(); ++rank) {
+    Member& member = members_[rank];
+    if (member.finished && member.takes_part) {
+      // Under kFinish an epoch of all that is not the first is one in which all take part again.
+      // Under kShrink what tells is that rounds were not waiting for it.
+      const bool again =
+          member.epoch < resumed_epoch_ &&
+          (on_loss_ == OnLoss::kFinish ? all : resumed_first_round_ > member.answered + 1);
+      if (again) {
+        member.finished = false;
+        member.answered = resumed_first_round_ - 1;
+      } else {
+        member.takes_part = false;
+      }
+    }
+    changed |= member.takes_part != resumed_[rank];
+  }
+  return changed;
+}
+
 void Membership::Establish(uint64_t epoch, uint64_t first_round) {
   SYNCNORM_CHECK(epoch > epoch_);
   epoch_ = epoch;
@@ -247,6 +302,7 @@ void Membership::Admit(uint32_t rank, Member member) {
   ++here_;
   seat = std::move(member);
   seat.takes_part = true;
+  seat.knows = true;  // without the state that it is handed it cannot go on
 }
 
 void Membership::Gone(uint32_t rank, Member::State how, absl::Time now) {

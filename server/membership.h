@@ -20,6 +20,8 @@
 //     established, the newcomer is refused and the epoch goes on.
 //   * The same process (same incarnation) that joins again while the group
 //     forms takes its own seat, and its old stream is given back to be closed.
+//   * The same process, joining again before it has shown that it heard of its membership, takes its
+//     own seat too: its stream broke while Joined was on its way.
 //   * A member that resumes must be the same process, and not have been lost: what was superseded
 //     never comes back (fencing).
 //   * Texts name both sides, both values, hosts and pids.
@@ -30,6 +32,7 @@
 #include <syncnorm/failure.h>
 #include <syncnorm/policy.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -55,7 +58,13 @@ struct Member {
   bool takes_part = false;                  // rounds that open wait for it
   bool finished = false;                    // it has said Finish, and waits for the others
   bool acknowledges = false;                // tells up to where it has its answers (1.1)
+  bool joined = false;                      // was told Joined, on this stream
+  uint64_t received = 0;                    // the last round that came on this stream
+  bool knows = false;                       // has shown that it got a Joined, or needs more than that
+  // While others resume: a worker that knows of no run has claimed the rank.
+  bool anew = false;
   // Of a member that resumes.
+  uint64_t epoch = 0;
   uint64_t answered = 0;
   uint32_t kept = 0;  // answers that it still has to bring
 };
@@ -94,6 +103,9 @@ class Membership {
   bool full() const;
   // Resuming: goes on without the ranks that are not seated.
   void GiveUpAbsent();
+  // Resuming, and full: decides whether those that say that they have finished take part again.
+  // Whether the members that take part are others than those of the epoch.
+  bool Reconcile();
   // Starts the epoch, or the next one.
   void Establish(uint64_t epoch, uint64_t first_round);
   // A late worker takes the seat of a rank that has nobody, and takes part.
@@ -102,8 +114,17 @@ class Membership {
   // spent.
   void Gone(uint32_t rank, Member::State how, absl::Time now = absl::InfinitePast());
   void SetTakesPart(uint32_t rank, bool takes_part) { members_[rank].takes_part = takes_part; }
-  void SetFinished(uint32_t rank, bool finished) { members_[rank].finished = finished; }
-  void Heard(uint32_t rank, absl::Time now) { members_[rank].heard = now; }
+  void SetFinished(uint32_t rank, bool finished) {
+    members_[rank].finished = finished;
+    members_[rank].knows |= finished;
+  }
+  void SetJoined(uint32_t rank) { members_[rank].joined = true; }
+  // A contribution to `round` came from it.
+  void Heard(uint32_t rank, absl::Time now, uint64_t round) {
+    members_[rank].heard = now;
+    members_[rank].knows = true;
+    members_[rank].received = std::max(members_[rank].received, round);
+  }
   // A member that resumes has brought one of its answers; whether it was expected to.
   bool Brought(uint32_t rank);
 
@@ -152,6 +173,7 @@ class Membership {
   std::optional<Joining> CheckAgreement(const wire::Join& join) const;
   Joining JoinEstablished(absl::Time now, StreamId stream, const wire::Join& join);
   Joining JoinResuming(const wire::Join& join);
+  Joining JoinAnew(const wire::Join& join);
   // Takes over what a resuming member of a later epoch knows.
   void Learn(const wire::Resume& resume, Joining* joining);
   void Seat(absl::Time now, StreamId stream, const wire::Join& join, Joining* joining);
@@ -170,6 +192,7 @@ class Membership {
   uint64_t resumed_run_ = 0;
   uint64_t resumed_epoch_ = 0;
   uint64_t resumed_first_round_ = 1;  // of that epoch
+  std::vector<bool> resumed_;         // by rank: takes part in that epoch
   uint64_t epoch_ = 0;
   uint64_t first_round_ = 1;  // of that epoch
   uint32_t here_ = 0;

@@ -92,7 +92,8 @@ Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* cod
       lateness_(limits.layers),
       recorder_(limits.flight_rounds) {
   orders_.emplace_back(members.hosts());
-  first_ = Settled() + 1;
+  first_ = answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
+                           : answers.front().key.round;
   for (KeptAnswer& answer : answers) {
     SYNCNORM_CHECK(answer.key.round == next());
     const Round& round = rounds_.emplace_back(
@@ -128,7 +129,7 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
         members_.Fail(absl::StatusCode::kFailedPrecondition, contribution->key, {rank},
                       absl::StrCat(members_.Name(), ": ", members_.Who(rank), " sent round ",
                                    number, " < oldest kept ", first_));
-    answers->push_back(Answer{{rank}, Encode(failure)});
+    answers->push_back(Answer{number, {rank}, Encode(failure)});
     return std::nullopt;
   }
   if (opens) {
@@ -150,7 +151,7 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
                         absl::StrCat(Describe(round.key()), ": ",
                                      Changed(round, rank, *contribution), ", after its result")};
     }
-    answers->push_back(Answer{{rank}, round.answer()});
+    answers->push_back(Answer{number, {rank}, round.answer()});
   } else if (const auto refused = Refuse(rank, round, *contribution, opens)) {
     End(now, &round, *refused, rank, answers);
   } else {
@@ -245,17 +246,9 @@ std::optional<Failure> Rounds::Refuse(uint32_t rank, const Round& round,
   const auto exhausted = [&](const std::string& what) {
     return Fail(absl::StatusCode::kResourceExhausted, round, {rank}, what);
   };
-  if (opens && draining_) {
-    return Fail(absl::StatusCode::kUnavailable, round, {},
-                "the coordinator is going down and starts no round any more");
-  }
   if (moments.values.empty()) {
     return Fail(absl::StatusCode::kInvalidArgument, round, {rank},
                 absl::StrCat(members_.Who(rank), " sent no values"));
-  }
-  if (!round.expects(rank)) {
-    return Fail(absl::StatusCode::kFailedPrecondition, round, {rank},
-                absl::StrCat(members_.Who(rank), " takes no part in this round"));
   }
   if (contribution.key.layer.size() > limits_.layer_name_bytes) {
     return exhausted(absl::StrCat(members_.Who(rank), " sent a layer's name of ",
@@ -363,7 +356,7 @@ void Rounds::Complete(absl::Time now, Round* round, std::vector<Answer>* answers
   history_.Add(round->key());
   ++counters_.completed;
   boundary_ |= round->fingerprint().boundary;
-  answers->push_back(Answer{round->contributed(), std::move(bytes)});
+  answers->push_back(Answer{round->key().round, round->contributed(), std::move(bytes)});
   Record(now, nullptr, round);
   Ended(*round);
 }
@@ -377,7 +370,7 @@ void Rounds::End(absl::Time now, Round* round, const Failure& failure,
   round->Fail(bytes);
   ++counters_.failed;
   failures_.push_back(failure.text);
-  answers->push_back(Answer{std::move(ranks), std::move(bytes)});
+  answers->push_back(Answer{round->key().round, std::move(ranks), std::move(bytes)});
   Record(now, &failure, round);
   Ended(*round);
 }
@@ -448,9 +441,15 @@ absl::Time Rounds::NextDeadline() const {
   return std::min(deadline, At(unwarned_).opened() + members_.straggler_warning());
 }
 
+bool Rounds::Expects(uint32_t rank, uint64_t number) const {
+  if (number >= next()) return members_.takes_part(rank);
+  return number < first_ || !At(number).open() || At(number).expects(rank);
+}
+
 bool Rounds::Waits(uint32_t rank) const {
   for (uint64_t number = oldest_open_; number < next(); ++number) {
-    if (At(number).open() && !At(number).has(rank)) return true;
+    const Round& round = At(number);
+    if (round.open() && round.expects(rank) && !round.has(rank)) return true;
   }
   return false;
 }

@@ -55,6 +55,7 @@ namespace syncnorm::server {
 
 // The same bytes for each of the ranks.
 struct Answer {
+  uint64_t round = 0;
   std::vector<uint32_t> ranks;
   Bytes bytes;
 };
@@ -114,11 +115,11 @@ class Rounds {
   void Admit(const std::vector<uint32_t>& ranks);
   // Whether a boundary round completed since the last call.
   bool TakeBoundary() { return std::exchange(boundary_, false); }
-  // From now on a round that is not open yet fails with kUnavailable.
-  void Drain() { draining_ = true; }
 
   // When Expire or Warn will have something to do; InfiniteFuture without an open round.
   absl::Time NextDeadline() const;
+  // Whether `rank` may contribute to that round: it has ended, or waits or waited for it, or will.
+  bool Expects(uint32_t rank, uint64_t number) const;
   // Whether an open round lacks `rank`.
   bool Waits(uint32_t rank) const;
   // "its last was round 41 layer conv1.bn (forward, step 17)", as far as still known.
@@ -183,7 +184,6 @@ class Rounds {
   wire::Codec* const codec_;
   // The last is in force; open rounds may refer to earlier ones.
   std::list<FoldOrder> orders_;
-  bool draining_ = false;
   bool boundary_ = false;
   uint64_t first_ = 1;        // number of rounds_.front()
   std::deque<Round> rounds_;  // kept and open

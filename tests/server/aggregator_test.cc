@@ -143,6 +143,73 @@ TEST(AggregatorTest, AnEmptySliceChangesNothing) {
   EXPECT_EQ(FoldInOrder(order, {empty, full, empty}, {2, 1, 0}), full);
 }
 
+// Skipping is tried before, between and after the others, for all sets of those that take part.
+TEST(AggregatorTest, OfAnyMembersTheFoldIsThatOfAGroupOfThemAlone) {
+  constexpr uint32_t kMembers = 5;
+  const std::vector<Moments> members = Members(MomentKind::kSums, kMembers);
+  for (const std::vector<std::string>& hosts :
+       {std::vector<std::string>{"a", "b", "c", "a", "b"},
+        std::vector<std::string>{"a", "b", "b", "c", "a"},
+        std::vector<std::string>{"a", "b", "c", "d", "a"},
+        std::vector<std::string>{"a", "a", "a", "a", "a"}}) {
+    const FoldOrder order(hosts);
+    for (uint32_t part = 1; part < 1u << kMembers; ++part) {
+      std::vector<std::string> their_hosts;
+      std::vector<Moments> theirs;
+      std::vector<uint32_t> in_order;
+      for (uint32_t rank = 0; rank < kMembers; ++rank) {
+        if ((part >> rank & 1) == 0) continue;
+        in_order.push_back(static_cast<uint32_t>(theirs.size()));
+        their_hosts.push_back(hosts[rank]);
+        theirs.push_back(members[rank]);
+      }
+      const Moments alone = FoldInOrder(FoldOrder(their_hosts), theirs, in_order);
+      std::vector<uint32_t> arrival(kMembers);
+      std::iota(arrival.begin(), arrival.end(), 0);
+      do {
+        Aggregator aggregator(order);
+        for (const uint32_t rank : arrival) {
+          Moments moments = members[rank];
+          if ((part >> rank & 1) != 0) {
+            aggregator.Add(rank, &moments);
+          } else {
+            aggregator.Skip(rank);
+          }
+        }
+        ASSERT_TRUE(aggregator.complete());
+        ASSERT_EQ(aggregator.Take(), alone)
+            << "members " << part << " of " << absl::StrJoin(hosts, ",") << ", came as "
+            << absl::StrJoin(arrival, ",");
+        ASSERT_EQ(aggregator.bytes(), 0u);
+      } while (std::next_permutation(arrival.begin(), arrival.end()));
+    }
+  }
+}
+
+TEST(AggregatorTest, OfNobodyThereAreNoValues) {
+  const FoldOrder order({"a", "b", "a"});
+  Aggregator aggregator(order);
+  for (const uint32_t rank : {2, 0, 1}) aggregator.Skip(rank);
+  EXPECT_TRUE(aggregator.complete());
+  EXPECT_TRUE(aggregator.Take().values.empty());
+}
+
+TEST(AggregatorTest, SkippingFreesWhatWaitedForTheSkipped) {
+  const FoldOrder order({"a", "a", "b"});
+  const std::vector<Moments> members = Members(MomentKind::kSums, 3);
+  const uint64_t one = 2 * kChannels * sizeof(double);
+  Aggregator aggregator(order);
+  Moments early = members[2];
+  aggregator.Add(2, &early);
+  early = members[1];
+  aggregator.Add(1, &early);
+  EXPECT_EQ(aggregator.bytes(), 2 * one);
+  aggregator.Skip(0);
+  EXPECT_EQ(aggregator.bytes(), one);
+  aggregator.Clear();
+  EXPECT_EQ(aggregator.bytes(), 0u);
+}
+
 TEST(AggregatorTest, ArrivalInOrderHoldsOnePartialAHost) {
   const FoldOrder order({"a", "a", "a", "b", "b", "b"});
   const std::vector<Moments> members = Members(MomentKind::kSums, 6);

@@ -14,6 +14,7 @@ wire::Contribution Make(const Sent& sent, uint64_t epoch) {
                       sent.step};
   contribution.dtype = sent.dtype;
   contribution.answered = sent.round - 1;  // as of a worker that waits for each answer
+  contribution.boundary = sent.boundary;
   Moments& moments = contribution.moments;
   moments = Moments::Sums(sent.rows, sent.channels, sent.precision);
   moments.kind = sent.kind;
@@ -36,6 +37,12 @@ wire::Join MakeJoin(uint32_t rank, uint32_t world_size, const std::string& group
 Settings WithoutGrace() {
   Settings settings;
   settings.timeouts.reconnect = absl::ZeroDuration();
+  return settings;
+}
+
+Settings WithGrace(uint64_t coordinator_id) {
+  Settings settings;
+  settings.coordinator_id = coordinator_id;
   return settings;
 }
 
@@ -98,6 +105,7 @@ void CoreWorld::Leave(StreamId stream, const std::string& reason) {
 
 void CoreWorld::Disconnect(StreamId stream) {
   core_.OnDisconnect(now_, stream, &output_);
+  closed_[stream] = true;
   Deliver();
 }
 
@@ -130,6 +138,7 @@ void CoreWorld::Deliver() {
       }
       inbox_[reply.stream].push_back(std::move(got));
     }
+    if (reply.answer) ++answers_[reply.stream];
     if (reply.close) closed_[reply.stream] = true;
   }
   for (Note& note : output_.notes) notes_.push_back(std::move(note.text));

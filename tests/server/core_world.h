@@ -30,12 +30,15 @@ struct Sent {
   uint64_t count = 10;
   double value = 1;    // of every entry
   uint64_t epoch = 0;  // 0: the stream's
+  bool boundary = false;
 };
 
 wire::Contribution Make(const Sent& sent, uint64_t epoch);
 wire::Join MakeJoin(uint32_t rank, uint32_t world_size, const std::string& group = "world");
 
 Settings WithoutGrace();
+// As in production: a lost stream's worker may come back.
+Settings WithGrace(uint64_t coordinator_id);
 
 class CoreWorld {
  public:
@@ -74,6 +77,11 @@ class CoreWorld {
   Failure TakeFailure(StreamId stream);
   std::string TakeBytes(StreamId stream);
   bool closed(StreamId stream) const { return closed_.count(stream) > 0; }
+  // Replies that let the stream's next message be read, so far.
+  int answers(StreamId stream) const {
+    const auto it = answers_.find(stream);
+    return it == answers_.end() ? 0 : it->second;
+  }
 
   absl::Time now() const { return now_; }
   Coordinator& core() { return core_; }
@@ -92,6 +100,7 @@ class CoreWorld {
   std::map<StreamId, uint64_t> epochs_;
   std::map<StreamId, std::vector<Got>> inbox_;
   std::map<StreamId, bool> closed_;
+  std::map<StreamId, int> answers_;
   std::vector<std::string> notes_;
   std::vector<Report> incidents_;
 };

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
@@ -105,6 +106,59 @@ TEST_F(RoundTest, RefusesACountThatOverflowsTheSum) {
   Add(&round, 0, {.count = std::numeric_limits<uint64_t>::max() - 5});
   EXPECT_EQ(Add(&round, 1, {.count = 6}), Round::Added::kOverflow);
   EXPECT_EQ(Add(&round, 1, {.count = 5}), Round::Added::kWaiting);
+}
+
+TEST_F(RoundTest, CompletesWhenTheLastMissingWorkerIsExcused) {
+  Round round = Open();
+  Add(&round, 0);
+  Add(&round, 3);
+  EXPECT_FALSE(round.Excuse(1));
+  EXPECT_EQ(round.missing(), std::vector<uint32_t>{2});
+  EXPECT_TRUE(round.Excuse(2));
+  const Moments total = round.Total();
+  EXPECT_EQ(total.count, 20u);
+  EXPECT_EQ(total.values, (std::vector<double>{5, 5}));
+  EXPECT_EQ(round.contributed(), (std::vector<uint32_t>{0, 3}));
+}
+
+TEST_F(RoundTest, CountsWhatAWorkerContributedBeforeItWasExcused) {
+  Round round = Open();
+  for (const uint32_t rank : {0, 1, 2}) Add(&round, rank);
+  EXPECT_FALSE(round.Excuse(1));
+  EXPECT_TRUE(round.expects(1));
+  EXPECT_TRUE(round.Excuse(3));
+  EXPECT_FALSE(round.Excuse(3)) << "only once";
+  EXPECT_EQ(round.Total().count, 30u);
+}
+
+TEST_F(RoundTest, WaitsOnlyForThoseThatTakePartWhenItOpens) {
+  Round round(order_, {true, false, false, true}, Make(Sent(), 1), 1, absl::UnixEpoch());
+  EXPECT_EQ(round.missing(), (std::vector<uint32_t>{0, 3}));
+  EXPECT_FALSE(round.Excuse(1));
+  Add(&round, 3);
+  EXPECT_EQ(Add(&round, 0), Round::Added::kLast);
+  EXPECT_EQ(round.Total().count, 20u);
+}
+
+TEST_F(RoundTest, AContributionWithoutItsValuesIsCountedAsCome) {
+  Round round = Open();
+  wire::Contribution bad = Make({.value = NAN}, 1);
+  EXPECT_EQ(round.AddWithoutValues(0, bad), Round::Added::kWaiting);
+  EXPECT_EQ(round.AddWithoutValues(0, bad), Round::Added::kRepeat);
+  for (const uint32_t rank : {1, 2, 3}) Add(&round, rank);
+  const Moments total = round.Total();
+  EXPECT_EQ(total.count, 30u);
+  EXPECT_EQ(total.values, (std::vector<double>{9, 9}));
+}
+
+TEST_F(RoundTest, OfNoValuesTheTotalIsZeros) {
+  Round round = Open();
+  wire::Contribution bad = Make({.value = NAN}, 1);
+  for (const uint32_t rank : {0, 1, 2, 3}) round.AddWithoutValues(rank, bad);
+  const Moments total = round.Total();
+  EXPECT_EQ(total.count, 0u);
+  EXPECT_EQ(total.kind, MomentKind::kSums);
+  EXPECT_EQ(total.values, (std::vector<double>{0, 0}));
 }
 
 TEST_F(RoundTest, HoldsNoValuesOnceItEnded) {

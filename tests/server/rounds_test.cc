@@ -458,5 +458,91 @@ TEST_F(RoundsTest, AMemberFarBehindManyFailedRoundsIsToldSo) {
   Finish(&world, streams, {.round = 21});
 }
 
+// Settling: which rounds are kept, by what the members say they have answers to.
+
+class SettlingTest : public testing::Test {
+ protected:
+  SettlingTest() {
+    settings_ = WithoutGrace();
+    settings_.limits.kept_rounds = 4;
+    settings_.limits.open_rounds = 8;
+  }
+  // All contribute to the rounds up to `last`; `answered` are what they tell, by rank.
+  void Reduce(CoreWorld* world, const std::vector<StreamId>& streams, uint64_t last,
+              const std::vector<uint64_t>& answered) {
+    for (; next_ <= last; ++next_) {
+      for (size_t rank = 0; rank < streams.size(); ++rank) {
+        wire::Contribution contribution = Make({.round = next_}, 1);
+        contribution.answered = std::min(answered[rank], next_ - 1);
+        world->ContributeAs(streams[rank], contribution);
+      }
+      for (const StreamId stream : streams) settled_ = world->TakeResult(stream).settled;
+    }
+  }
+
+  Settings settings_;
+  uint64_t next_ = 1;
+  uint64_t settled_ = 0;
+};
+
+TEST_F(SettlingTest, AResultTellsTheSmallestOfWhatTheMembersHaveAnswersTo) {
+  CoreWorld world(settings_);
+  const std::vector<StreamId> streams = world.Form(3);
+  Reduce(&world, streams, 1, {0, 0, 0});
+  EXPECT_EQ(settled_, 0u);
+  Reduce(&world, streams, 6, {5, 3, 4});
+  EXPECT_EQ(settled_, 3u);
+  Reduce(&world, streams, 7, {6, 1, 6});
+  EXPECT_EQ(settled_, 3u) << "it never goes back";
+}
+
+TEST_F(SettlingTest, RoundsThatAreNotSettledAreKeptLonger) {
+  CoreWorld world(settings_);
+  const std::vector<StreamId> streams = world.Form(2);
+  Reduce(&world, streams, 20, {20, 2});
+  EXPECT_EQ(world.core().snapshot().kept_rounds, 8u) << "as many as may be open";
+  world.ContributeAs(streams[1], Make({.round = 13}, 1));
+  EXPECT_EQ(world.TakeResult(streams[1]).key.round, 13u);
+  Reduce(&world, streams, 21, {20, 20});
+  EXPECT_EQ(world.core().snapshot().kept_rounds, 4u);
+}
+
+TEST_F(SettlingTest, AMemberOfTheFirstProtocolTellsNothingAndIsWaitedForByNobody) {
+  CoreWorld world(settings_);
+  std::vector<StreamId> streams;
+  for (uint32_t rank = 0; rank < 2; ++rank) {
+    wire::Join join = MakeJoin(rank, 2);
+    join.protocol_minor = rank;
+    streams.push_back(world.Join(join));
+  }
+  for (const StreamId stream : streams) world.TakeJoined(stream);
+  Reduce(&world, streams, 20, {0, 20});
+  EXPECT_EQ(settled_, 19u);
+  EXPECT_EQ(world.core().snapshot().kept_rounds, 4u);
+}
+
+TEST_F(SettlingTest, WhatAMemberTellsOfRoundsThatItHasNotReachedIsNotBelieved) {
+  CoreWorld world(settings_);
+  const std::vector<StreamId> streams = world.Form(2);
+  for (const StreamId stream : streams) {
+    wire::Contribution contribution = Make({.round = 1}, 1);
+    contribution.answered = 1000;
+    world.ContributeAs(stream, contribution);
+  }
+  EXPECT_EQ(world.TakeResult(streams[0]).settled, 0u);
+  EXPECT_EQ(world.TakeResult(streams[1]).settled, 0u);
+}
+
+TEST_F(SettlingTest, BytesLimitRoundsThatAreNotSettledToo) {
+  settings_.limits.kept_bytes = 2000;
+  CoreWorld world(settings_);
+  const std::vector<StreamId> streams = world.Form(2);
+  Reduce(&world, streams, 20, {0, 0});
+  const Snapshot snapshot = world.core().snapshot();
+  EXPECT_LE(snapshot.kept_bytes, 2000u);
+  EXPECT_GT(snapshot.kept_rounds, kMinKeptRounds);
+  EXPECT_LT(snapshot.kept_rounds, 8u);
+}
+
 }  // namespace
 }  // namespace syncnorm::server
