@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -14,7 +15,7 @@ namespace {
 // are at most 200.
 constexpr size_t kRemembered = 1000;
 // Sets of members that are tried before a result counts as unexplained.
-constexpr int kMostTries = 4096;
+constexpr int kMostTries = 1 << 20;
 
 bool Finite(const Moments& moments) {
   return std::all_of(moments.values.begin(), moments.values.end(),
@@ -79,15 +80,21 @@ void Judge::Joined(const Who& who, const wire::Joined& joined, bool resumed) {
   Seat& seat = run.seats[who.rank];
   if (resumed) return;
   // One that starts anew may take part in a run as long as none of its rounds has been answered.
-  const bool answered =
-      std::any_of(run.records.begin(), run.records.end(), [](const auto& record) {
-        return !record.second.outcomes.empty() || record.second.got_failure.has_value();
-      });
+  const bool answered = std::any_of(run.records.begin(), run.records.end(), [](const auto& record) {
+    return !record.second.outcomes.empty();
+  });
   if (seat.holder.has_value() && answered && GroupOf(who).on_loss != OnLoss::kShrink) {
     Report("fencing", absl::StrCat(who.Name(), " joined a run in which ", seat.holder->Name(),
                                    " held its rank, without a policy that lets it"));
   }
   seat = Seat{who, joined.first_round, false};
+  // A coordinator that was started again does not know that the run was over for this one, and the
+  // others, who have not heard of it either, go on with it.
+  for (auto& [round, record] : run.records) {
+    if (record.got_failure.has_value() && record.got_failure->rank == who.rank) {
+      record.got_failure.reset();
+    }
+  }
 }
 
 void Judge::EpochChanged(const Who& who, uint64_t run, const wire::EpochChanged& changed) {
@@ -183,21 +190,22 @@ void Judge::Verify(const Who& who, uint64_t round, const Run& run, const Record&
                                       ", to which rank ", rank, " did not contribute"));
       return;
     }
-    const bool out = epoch != run.epochs.end() &&
-                     std::count(epoch->second.begin(), epoch->second.end(), rank) == 0;
-    if (out && rank != who.rank) {
-      // One that leaves an epoch may be in a round that opened before: then it comes first.
-      of_rank.push_back(nullptr);
-    } else if (may_be_absent || of_rank.empty()) {
-      of_rank.push_back(nullptr);
+    if (may_be_absent || of_rank.empty()) of_rank.push_back(nullptr);
+    // A round is of those that its epoch has when it opens.
+    if (epoch != run.epochs.end() &&
+        std::count(epoch->second.begin(), epoch->second.end(), rank) == 0) {
+      of_rank.assign(1, nullptr);
     }
   }
+  // The likeliest choices first, then those that differ from them for one rank, for two, ...
   std::vector<size_t> chosen(size);
   std::string why;
-  for (int tries = 0; tries < kMostTries; ++tries) {
+  int tries = 0;
+  const auto explains = [&] {
     std::vector<Part> parts;
     std::vector<uint32_t> members;
     bool finite = true;
+    uint64_t count = 0;
     for (uint32_t rank = 0; rank < size; ++rank) {
       const Submission* submission = choices[rank][chosen[rank]];
       if (submission == nullptr) continue;
@@ -206,27 +214,39 @@ void Judge::Verify(const Who& who, uint64_t round, const Run& run, const Record&
         finite = false;
         if (group.non_finite == NonFinite::kDrop) continue;
       }
+      count += submission->slice.moments.count;
       parts.push_back({submission->host, &submission->slice.moments, &submission->slice.samples});
     }
+    if (tries++ > 0 && count != outcome->moments.count) return false;
     const Moments expected = FoldAgain(outcome->moments, parts);
-    if (SameBits(expected, outcome->moments)) {
-      if (!finite && group.non_finite == NonFinite::kFail) {
-        Report("validity", absl::StrCat(who.Name(), " got a result of round ", round,
-                                        " that holds values that are not finite"));
-        return;
-      }
-      outcome->members = std::move(members);
-      if (finite) why = CompareWithDefinition(outcome->moments, parts);
-      if (!why.empty()) {
-        Report("validity", absl::StrCat(who.Name(), " round ", round, ": ", why));
-      }
-      return;
+    if (tries == 1) {
+      why = absl::StrCat("expected ", Show(expected), " of ranks ", absl::StrJoin(members, ","));
     }
-    if (tries == 0) why = absl::StrCat("expected ", Show(expected), " of ", members.size());
-    // The next choice, the first ranks turning fastest.
-    uint32_t turn = 0;
-    while (turn < size && ++chosen[turn] == choices[turn].size()) chosen[turn++] = 0;
-    if (turn == size) break;
+    if (!SameBits(expected, outcome->moments)) return false;
+    if (!finite && group.non_finite == NonFinite::kFail) {
+      Report("validity", absl::StrCat(who.Name(), " got a result of round ", round,
+                                      " that holds values that are not finite"));
+    }
+    outcome->members = std::move(members);
+    if (!finite) return true;
+    const std::string off = CompareWithDefinition(outcome->moments, parts);
+    if (!off.empty()) {
+      Report("validity", absl::StrCat(who.Name(), " round ", round, ": ", off));
+    }
+    return true;
+  };
+  const std::function<bool(uint32_t, uint32_t)> search = [&](uint32_t from, uint32_t others) {
+    if (others == 0) return explains();
+    for (uint32_t rank = from; rank < size && tries < kMostTries; ++rank) {
+      for (chosen[rank] = 1; chosen[rank] < choices[rank].size(); ++chosen[rank]) {
+        if (search(rank + 1, others - 1)) return true;
+      }
+      chosen[rank] = 0;
+    }
+    return false;
+  };
+  for (uint32_t others = 0; others <= size && tries < kMostTries; ++others) {
+    if (search(0, others)) return;
   }
   Report("validity", absl::StrCat(who.Name(), " got ", Show(outcome->moments), " for epoch ",
                                   outcome->epoch, " round ", round, ", ", why));

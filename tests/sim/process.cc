@@ -162,7 +162,7 @@ void Process::Wake() {
 }
 
 void Process::BeginJoin() {
-  if (around_.group->over) {
+  if (around_.group->over || disowned_) {
     phase_ = Phase::kOver;
     return;
   }

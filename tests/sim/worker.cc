@@ -38,7 +38,10 @@ void Worker::Crash(absl::Duration notice) {
   current_ = nullptr;
 }
 
-void Worker::Disown() { current_ = nullptr; }
+void Worker::Disown() {
+  current_->Disown();
+  current_ = nullptr;
+}
 
 void Worker::GiveUp() {
   gave_up_ = true;
