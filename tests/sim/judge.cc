@@ -255,6 +255,8 @@ void Judge::Verify(const Who& who, uint64_t round, const Run& run, const Record&
 void Judge::Ended(const Who& who, uint64_t id, uint64_t round,
                   const absl::StatusOr<Moments>& result, bool member, uint64_t state) {
   Run& run = At(id, who.group);
+  // One that was stopped for long is told what the others have forgotten.
+  if (!run.records.empty() && round < run.records.begin()->first) return;
   Record& record = run.records[round];
   if (result.ok()) {
     const Outcome* outcome = nullptr;
