@@ -115,9 +115,8 @@ void World::Look() {
   if (coordinator_.up()) {
     const server::Snapshot now = coordinator_.snapshot();
     const server::Limits& limits = plan_.settings.limits;
-    uint64_t members = 0, windows = 0;
+    uint64_t windows = 0;
     for (const GroupPlan& group : plan_.groups) {
-      members += group.size;
       // A round is open or unsettled while one member may still ask for it: those of its window,
       // and of the one before, whose answers its next contribution acknowledges.
       windows = std::max<uint64_t>(windows, 2 * group.window + 2);
@@ -126,7 +125,8 @@ void World::Look() {
     const uint64_t kept = std::max<uint64_t>(limits.kept_rounds, windows);
     if (now.open_rounds > groups * windows || now.kept_rounds > groups * kept ||
         now.kept_bytes > groups * limits.kept_bytes ||
-        now.open_bytes > groups * limits.open_bytes || now.members + now.away > 2 * members) {
+        now.open_bytes > groups * limits.open_bytes || now.streams > limits.streams ||
+        now.groups > limits.groups) {
       judge_.Report("bounded memory",
                     absl::StrCat("the coordinator has ", now.groups, " groups, ", now.members,
                                  " members, ", now.open_rounds, " open rounds of ",
