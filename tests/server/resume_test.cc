@@ -483,6 +483,10 @@ TEST_F(ResumeTest, AFreshWorkerThatIsFirstGivesWayToOnesThatHaveNoAnswers) {
   workers[0].Take();
   EXPECT_FALSE(workers[0].joined()) << "told that the coordinator is not ready: joins again";
   workers[0].Join(second);
+  for (CoreWorker& worker : workers) {
+    worker.Take();
+    EXPECT_TRUE(worker.joined());
+  }
   Reduce(&workers);
   EXPECT_EQ(workers[0].known().run_id, workers[1].known().run_id);
 }

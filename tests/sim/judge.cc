@@ -68,10 +68,9 @@ void Judge::CheckEpoch(const Who& who, Run* run, uint64_t epoch,
                        const std::vector<uint32_t>& members) {
   const auto [it, added] = run->epochs.try_emplace(epoch, members);
   if (added || it->second == members) return;
-  Report("agreement",
-         absl::StrCat(who.Name(), " learned that epoch ", epoch, " has members ",
-                      absl::StrJoin(members, ","), ", others that it has ",
-                      absl::StrJoin(it->second, ",")));
+  Report("agreement", absl::StrCat(who.Name(), " learned that epoch ", epoch, " has members ",
+                                   absl::StrJoin(members, ","), ", others that it has ",
+                                   absl::StrJoin(it->second, ",")));
 }
 
 void Judge::Joined(const Who& who, const wire::Joined& joined, bool resumed) {
@@ -116,10 +115,9 @@ void Judge::Submitted(const Who& who, const std::string& host, uint64_t id, uint
   Run& run = At(id, who.group);
   Record& record = run.records[round];
   if (record.any && !(record.position == position)) {
-    Report("agreement",
-           absl::StrCat(who.Name(), " is at step ", position.step, ".", position.index,
-                        " in round ", round, ", others are at ", record.position.step, ".",
-                        record.position.index));
+    Report("agreement", absl::StrCat(who.Name(), " is at step ", position.step, ".", position.index,
+                                     " in round ", round, ", others are at ", record.position.step,
+                                     ".", record.position.index));
   }
   record.any = true;
   record.position = position;
@@ -153,9 +151,9 @@ void Judge::Received(const Who& who, uint64_t id, const wire::Result& result, co
     return;
   }
   if (!record.outcomes.empty() && GroupOf(who).on_loss != OnLoss::kShrink) {
-    Report("agreement", absl::StrCat(who.Name(), " got a result of round ", round, " in epoch ",
-                                     result.key.epoch, ", others in epoch ",
-                                     record.outcomes.front().epoch));
+    Report("agreement",
+           absl::StrCat(who.Name(), " got a result of round ", round, " in epoch ",
+                        result.key.epoch, ", others in epoch ", record.outcomes.front().epoch));
     return;
   }
   Outcome& outcome = record.outcomes.emplace_back();
@@ -179,8 +177,8 @@ void Judge::Verify(const Who& who, uint64_t round, const Run& run, const Record&
     for (auto it = record.submissions.rbegin(); it != record.submissions.rend(); ++it) {
       if (it->who.rank != rank) continue;
       // From where a successor begins, what its predecessor says is void.
-      const bool fenced = seat.holder.has_value() && seat.holder->life != it->who.life &&
-                          round >= seat.from;
+      const bool fenced =
+          seat.holder.has_value() && seat.holder->life != it->who.life && round >= seat.from;
       if (!fenced) of_rank.push_back(&*it);
     }
     const bool may_be_absent =
@@ -264,15 +262,14 @@ void Judge::Ended(const Who& who, uint64_t id, uint64_t round,
       if (SameBits(known.moments, *result)) outcome = &known;
     }
     if (outcome == nullptr) {
-      Report("agreement", absl::StrCat(who.Name(), " ended round ", round, " with ",
-                                       Show(*result), ", which no result said"));
+      Report("agreement", absl::StrCat(who.Name(), " ended round ", round, " with ", Show(*result),
+                                       ", which no result said"));
       return;
     }
     const auto [it, added] = record.states.try_emplace(outcome->epoch, who, state);
     if (!added && it->second.second != state) {
-      Report("agreement",
-             absl::StrCat(who.Name(), " has another state than ", it->second.first.Name(),
-                          " after round ", round));
+      Report("agreement", absl::StrCat(who.Name(), " has another state than ",
+                                       it->second.first.Name(), " after round ", round));
     }
     record.got_result = who;
   } else {
@@ -282,19 +279,26 @@ void Judge::Ended(const Who& who, uint64_t id, uint64_t round,
         std::any_of(record.submissions.begin(), record.submissions.end(),
                     [](const Submission& s) { return !Finite(s.slice.moments); });
     if (!by_policy && !Excused(who.group)) {
-      Report("cause", absl::StrCat(who.Name(), " round ", round, " failed without a cause: ",
-                                   result.status().ToString()));
+      Report("cause", absl::StrCat(who.Name(), " round ", round,
+                                   " failed without a cause: ", result.status().ToString()));
     }
     if (member) {
       if (!record.got_failure.has_value()) ++tally_.failed_rounds;
       record.got_failure = who;
     }
   }
-  if (record.got_result.has_value() && record.got_failure.has_value()) {
-    Report("agreement",
-           absl::StrCat("round ", round, " is a result for ", record.got_result->Name(),
-                        " and a failure for ", record.got_failure->Name()));
-  }
+  if (!record.got_result.has_value() || !record.got_failure.has_value()) return;
+  // Unless the result is of an epoch that the other is no member of: a coordinator that is started
+  // again does not know that the run was over for it.
+  const bool fellows =
+      std::any_of(record.outcomes.begin(), record.outcomes.end(), [&](const Outcome& outcome) {
+        const auto epoch = run.epochs.find(outcome.epoch);
+        return epoch == run.epochs.end() ||
+               std::count(epoch->second.begin(), epoch->second.end(), record.got_failure->rank) > 0;
+      });
+  if (!fellows) return;
+  Report("agreement", absl::StrCat("round ", round, " is a result for ", record.got_result->Name(),
+                                   " and a failure for ", record.got_failure->Name()));
 }
 
 void Judge::Failed(const Who& who, const absl::Status& status, const std::string& what) {
@@ -321,15 +325,15 @@ void Judge::CheckText(const Who& who, const absl::Status& status, const std::str
     }
   }
   if (lacking.empty()) return;
-  Report("named failure", absl::StrCat(who.Name(), " ", what, ": the text does not name ", lacking,
-                                       ": ", text));
+  Report("named failure",
+         absl::StrCat(who.Name(), " ", what, ": the text does not name ", lacking, ": ", text));
 }
 
 void Judge::CheckBound(const Who& who, absl::Time bound, const std::string& what) {
   if (timeline_->now() <= bound) return;
-  Report("bounded wait", absl::StrCat(who.Name(), " ", what, " has taken ",
-                                      absl::FormatDuration(timeline_->now() - bound),
-                                      " longer than it may"));
+  Report("bounded wait",
+         absl::StrCat(who.Name(), " ", what, " has taken ",
+                      absl::FormatDuration(timeline_->now() - bound), " longer than it may"));
 }
 
 }  // namespace syncnorm::sim

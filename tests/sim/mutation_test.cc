@@ -1,9 +1,10 @@
 // The simulator is held itself: it finds each of a dozen planted bugs, and a seed is one run.
+#include "tests/sim/mutation.h"
+
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "tests/sim/mutation.h"
 #include "tests/sim/world.h"
 
 namespace syncnorm::sim {

@@ -4,7 +4,8 @@ namespace syncnorm::sim {
 
 const std::vector<Regression>& Regressions() {
   static const auto* const regressions = new std::vector<Regression>{
-      {4, 0, "a worker that had said Finish took an epoch of before for the one in which all do again"},
+      {4, 0,
+       "a worker that had said Finish took an epoch of before for the one in which all do again"},
       {13, 0, "with a member skipped, hosts were folded in another order than without it"},
       {30, 0, "a restart asked for answers on behalf of a member that had finished: the run ended"},
       {420, 0, "the same, in a calm group"},
