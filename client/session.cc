@@ -378,7 +378,11 @@ void Session::OnFailure(const Failure& failure, std::string_view raw, absl::Time
       last_error_ = failure.text;
       return;
     }
-    Fail(ToStatus(failure), done);
+    // Of a stream that has not joined yet the coordinator does not know whose it is.
+    Fail(failure.group.empty()
+             ? Local(failure.code, absl::StrCat(Where(), ": ", failure.text), RoundKey())
+             : ToStatus(failure),
+         done);
     return;
   }
   if (AnsweredBefore(failure.key, raw, done)) return;
