@@ -138,10 +138,11 @@ std::optional<Failure> Coordinator::Over(const wire::Join& join) const {
   }
   const Group* current = Find(join.group);
   const bool known = why != nullptr || join.resume->coordinator_id == settings_.coordinator_id;
-  // Under kShrink a worker that knows of no run waits for the others, who resume theirs.
-  const bool gives_way = current != nullptr && join.on_loss == OnLoss::kShrink &&
-                         current->state() == Group::State::kForming &&
-                         !current->members().resuming();
+  // A worker that knows of no run waits for the others, who resume theirs: under kShrink, and where
+  // it only has not heard that it has joined, so that no round can have been answered.
+  const bool gives_way =
+      current != nullptr && (join.on_loss == OnLoss::kShrink || join.resume->answered == 0) &&
+      current->state() == Group::State::kForming && !current->members().resuming();
   if (!known && (current == nullptr || gives_way)) return std::nullopt;
   if (why != nullptr && why->group != join.group) why = nullptr;  // not for this one to read
   // What ended the run for the others is what ends it for a member that was away; the member at

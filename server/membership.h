@@ -20,8 +20,8 @@
 //     established, the newcomer is refused and the epoch goes on.
 //   * The same process (same incarnation) that joins again while the group
 //     forms takes its own seat, and its old stream is given back to be closed.
-//   * The same process, joining again before it has shown that it heard of its membership, takes its
-//     own seat too: its stream broke while Joined was on its way.
+//   * The same process, joining again before it has shown that it heard of its membership,
+//     takes its own seat too: its stream broke while Joined was on its way.
 //   * A member that resumes must be the same process, and not have been lost: what was superseded
 //     never comes back (fencing).
 //   * Texts name both sides, both values, hosts and pids.
@@ -60,7 +60,7 @@ struct Member {
   bool acknowledges = false;                // tells up to where it has its answers (1.1)
   bool joined = false;                      // was told Joined, on this stream
   uint64_t received = 0;                    // the last round that came on this stream
-  bool knows = false;                       // has shown that it got a Joined, or needs more than that
+  bool knows = false;  // has shown that it got a Joined, or needs more than that
   // While others resume: a worker that knows of no run has claimed the rank.
   bool anew = false;
   // Of a member that resumes.

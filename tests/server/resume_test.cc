@@ -475,6 +475,22 @@ TEST_F(ResumeTest, AFreshWorkerIsSeatedWhereNobodyHasAnyAnswer) {
   EXPECT_EQ(fresh.answers().size(), 1u);
 }
 
+TEST_F(ResumeTest, AFreshWorkerThatIsFirstGivesWayToOnesThatHaveNoAnswers) {
+  std::vector<CoreWorker> workers = Form(2);
+  CoreWorld* second = Restart();
+  workers[0].Join(second);  // had not heard that it has joined
+  workers[1].Resume(second);
+  workers[0].Take();
+  EXPECT_FALSE(workers[0].joined()) << "told that the coordinator is not ready: joins again";
+  workers[0].Join(second);
+  for (CoreWorker& worker : workers) {
+    worker.Take();
+    EXPECT_TRUE(worker.joined());
+  }
+  Reduce(&workers);
+  EXPECT_EQ(workers[0].known().run_id, workers[1].known().run_id);
+}
+
 TEST_F(ResumeTest, AFreshWorkerThatWasSeatedCannotGoOnWithOnesThatHaveAnswers) {
   std::vector<CoreWorker> workers = Form(3);
   for (CoreWorker& worker : workers) worker.Contribute();

@@ -215,8 +215,8 @@ void CoordinatorNode::LogMessage(server::StreamId id) {
       what = "Leave";
       break;
   }
-  log_->Add("coordinator reads from stream ", id, " of machine ",
-            streams_.at(id).line->machine(), ": ", what);
+  log_->Add("coordinator reads from stream ", id, " of machine ", streams_.at(id).line->machine(),
+            ": ", what);
 }
 
 void CoordinatorNode::Send() {
@@ -242,8 +242,7 @@ void CoordinatorNode::Send() {
       continue;
     }
     if (line->under_way(Way::kDown) > settings_.limits.queued_messages) {
-      core_->OnCutOff(timeline_->now(), reply.stream, "was cut off, as it does not read",
-                      &output_);
+      core_->OnCutOff(timeline_->now(), reply.stream, "was cut off, as it does not read", &output_);
       network_->Break(line, absl::ZeroDuration(), absl::ZeroDuration());
       ids_.erase(line);
       streams_.erase(reply.stream);

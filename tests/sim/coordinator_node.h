@@ -89,7 +89,7 @@ class CoordinatorNode final : public Acceptor {
   std::unique_ptr<server::Coordinator> core_;
   uint64_t life_ = 0;
   bool paused_ = false;
-  std::function<void()> drained_;  // what is called then; null unless draining
+  std::function<void()> drained_;               // what is called then; null unless draining
   std::vector<std::function<void()>> waiting_;  // while paused
   server::StreamId last_id_ = 0;                // over all lives
   absl::flat_hash_map<server::StreamId, Stream> streams_;

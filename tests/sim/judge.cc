@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -14,7 +15,7 @@ namespace {
 // are at most 200.
 constexpr size_t kRemembered = 1000;
 // Sets of members that are tried before a result counts as unexplained.
-constexpr int kMostTries = 4096;
+constexpr int kMostTries = 1 << 20;
 
 bool Finite(const Moments& moments) {
   return std::all_of(moments.values.begin(), moments.values.end(),
@@ -67,10 +68,9 @@ void Judge::CheckEpoch(const Who& who, Run* run, uint64_t epoch,
                        const std::vector<uint32_t>& members) {
   const auto [it, added] = run->epochs.try_emplace(epoch, members);
   if (added || it->second == members) return;
-  Report("agreement",
-         absl::StrCat(who.Name(), " learned that epoch ", epoch, " has members ",
-                      absl::StrJoin(members, ","), ", others that it has ",
-                      absl::StrJoin(it->second, ",")));
+  Report("agreement", absl::StrCat(who.Name(), " learned that epoch ", epoch, " has members ",
+                                   absl::StrJoin(members, ","), ", others that it has ",
+                                   absl::StrJoin(it->second, ",")));
 }
 
 void Judge::Joined(const Who& who, const wire::Joined& joined, bool resumed) {
@@ -79,15 +79,21 @@ void Judge::Joined(const Who& who, const wire::Joined& joined, bool resumed) {
   Seat& seat = run.seats[who.rank];
   if (resumed) return;
   // One that starts anew may take part in a run as long as none of its rounds has been answered.
-  const bool answered =
-      std::any_of(run.records.begin(), run.records.end(), [](const auto& record) {
-        return !record.second.outcomes.empty() || record.second.got_failure.has_value();
-      });
+  const bool answered = std::any_of(run.records.begin(), run.records.end(), [](const auto& record) {
+    return !record.second.outcomes.empty();
+  });
   if (seat.holder.has_value() && answered && GroupOf(who).on_loss != OnLoss::kShrink) {
     Report("fencing", absl::StrCat(who.Name(), " joined a run in which ", seat.holder->Name(),
                                    " held its rank, without a policy that lets it"));
   }
   seat = Seat{who, joined.first_round, false};
+  // A coordinator that was started again does not know that the run was over for this one, and the
+  // others, who have not heard of it either, go on with it.
+  for (auto& [round, record] : run.records) {
+    if (record.got_failure.has_value() && record.got_failure->rank == who.rank) {
+      record.got_failure.reset();
+    }
+  }
 }
 
 void Judge::EpochChanged(const Who& who, uint64_t run, const wire::EpochChanged& changed) {
@@ -109,10 +115,9 @@ void Judge::Submitted(const Who& who, const std::string& host, uint64_t id, uint
   Run& run = At(id, who.group);
   Record& record = run.records[round];
   if (record.any && !(record.position == position)) {
-    Report("agreement",
-           absl::StrCat(who.Name(), " is at step ", position.step, ".", position.index,
-                        " in round ", round, ", others are at ", record.position.step, ".",
-                        record.position.index));
+    Report("agreement", absl::StrCat(who.Name(), " is at step ", position.step, ".", position.index,
+                                     " in round ", round, ", others are at ", record.position.step,
+                                     ".", record.position.index));
   }
   record.any = true;
   record.position = position;
@@ -146,9 +151,9 @@ void Judge::Received(const Who& who, uint64_t id, const wire::Result& result, co
     return;
   }
   if (!record.outcomes.empty() && GroupOf(who).on_loss != OnLoss::kShrink) {
-    Report("agreement", absl::StrCat(who.Name(), " got a result of round ", round, " in epoch ",
-                                     result.key.epoch, ", others in epoch ",
-                                     record.outcomes.front().epoch));
+    Report("agreement",
+           absl::StrCat(who.Name(), " got a result of round ", round, " in epoch ",
+                        result.key.epoch, ", others in epoch ", record.outcomes.front().epoch));
     return;
   }
   Outcome& outcome = record.outcomes.emplace_back();
@@ -172,8 +177,8 @@ void Judge::Verify(const Who& who, uint64_t round, const Run& run, const Record&
     for (auto it = record.submissions.rbegin(); it != record.submissions.rend(); ++it) {
       if (it->who.rank != rank) continue;
       // From where a successor begins, what its predecessor says is void.
-      const bool fenced = seat.holder.has_value() && seat.holder->life != it->who.life &&
-                          round >= seat.from;
+      const bool fenced =
+          seat.holder.has_value() && seat.holder->life != it->who.life && round >= seat.from;
       if (!fenced) of_rank.push_back(&*it);
     }
     const bool may_be_absent =
@@ -183,21 +188,22 @@ void Judge::Verify(const Who& who, uint64_t round, const Run& run, const Record&
                                       ", to which rank ", rank, " did not contribute"));
       return;
     }
-    const bool out = epoch != run.epochs.end() &&
-                     std::count(epoch->second.begin(), epoch->second.end(), rank) == 0;
-    if (out && rank != who.rank) {
-      // One that leaves an epoch may be in a round that opened before: then it comes first.
-      of_rank.push_back(nullptr);
-    } else if (may_be_absent || of_rank.empty()) {
-      of_rank.push_back(nullptr);
+    if (may_be_absent || of_rank.empty()) of_rank.push_back(nullptr);
+    // A round is of those that its epoch has when it opens.
+    if (epoch != run.epochs.end() &&
+        std::count(epoch->second.begin(), epoch->second.end(), rank) == 0) {
+      of_rank.assign(1, nullptr);
     }
   }
+  // The likeliest choices first, then those that differ from them for one rank, for two, ...
   std::vector<size_t> chosen(size);
   std::string why;
-  for (int tries = 0; tries < kMostTries; ++tries) {
+  int tries = 0;
+  const auto explains = [&] {
     std::vector<Part> parts;
     std::vector<uint32_t> members;
     bool finite = true;
+    uint64_t count = 0;
     for (uint32_t rank = 0; rank < size; ++rank) {
       const Submission* submission = choices[rank][chosen[rank]];
       if (submission == nullptr) continue;
@@ -206,27 +212,39 @@ void Judge::Verify(const Who& who, uint64_t round, const Run& run, const Record&
         finite = false;
         if (group.non_finite == NonFinite::kDrop) continue;
       }
+      count += submission->slice.moments.count;
       parts.push_back({submission->host, &submission->slice.moments, &submission->slice.samples});
     }
+    if (tries++ > 0 && count != outcome->moments.count) return false;
     const Moments expected = FoldAgain(outcome->moments, parts);
-    if (SameBits(expected, outcome->moments)) {
-      if (!finite && group.non_finite == NonFinite::kFail) {
-        Report("validity", absl::StrCat(who.Name(), " got a result of round ", round,
-                                        " that holds values that are not finite"));
-        return;
-      }
-      outcome->members = std::move(members);
-      if (finite) why = CompareWithDefinition(outcome->moments, parts);
-      if (!why.empty()) {
-        Report("validity", absl::StrCat(who.Name(), " round ", round, ": ", why));
-      }
-      return;
+    if (tries == 1) {
+      why = absl::StrCat("expected ", Show(expected), " of ranks ", absl::StrJoin(members, ","));
     }
-    if (tries == 0) why = absl::StrCat("expected ", Show(expected), " of ", members.size());
-    // The next choice, the first ranks turning fastest.
-    uint32_t turn = 0;
-    while (turn < size && ++chosen[turn] == choices[turn].size()) chosen[turn++] = 0;
-    if (turn == size) break;
+    if (!SameBits(expected, outcome->moments)) return false;
+    if (!finite && group.non_finite == NonFinite::kFail) {
+      Report("validity", absl::StrCat(who.Name(), " got a result of round ", round,
+                                      " that holds values that are not finite"));
+    }
+    outcome->members = std::move(members);
+    if (!finite) return true;
+    const std::string off = CompareWithDefinition(outcome->moments, parts);
+    if (!off.empty()) {
+      Report("validity", absl::StrCat(who.Name(), " round ", round, ": ", off));
+    }
+    return true;
+  };
+  const std::function<bool(uint32_t, uint32_t)> search = [&](uint32_t from, uint32_t others) {
+    if (others == 0) return explains();
+    for (uint32_t rank = from; rank < size && tries < kMostTries; ++rank) {
+      for (chosen[rank] = 1; chosen[rank] < choices[rank].size(); ++chosen[rank]) {
+        if (search(rank + 1, others - 1)) return true;
+      }
+      chosen[rank] = 0;
+    }
+    return false;
+  };
+  for (uint32_t others = 0; others <= size && tries < kMostTries; ++others) {
+    if (search(0, others)) return;
   }
   Report("validity", absl::StrCat(who.Name(), " got ", Show(outcome->moments), " for epoch ",
                                   outcome->epoch, " round ", round, ", ", why));
@@ -235,6 +253,8 @@ void Judge::Verify(const Who& who, uint64_t round, const Run& run, const Record&
 void Judge::Ended(const Who& who, uint64_t id, uint64_t round,
                   const absl::StatusOr<Moments>& result, bool member, uint64_t state) {
   Run& run = At(id, who.group);
+  // One that was stopped for long is told what the others have forgotten.
+  if (!run.records.empty() && round < run.records.begin()->first) return;
   Record& record = run.records[round];
   if (result.ok()) {
     const Outcome* outcome = nullptr;
@@ -242,15 +262,14 @@ void Judge::Ended(const Who& who, uint64_t id, uint64_t round,
       if (SameBits(known.moments, *result)) outcome = &known;
     }
     if (outcome == nullptr) {
-      Report("agreement", absl::StrCat(who.Name(), " ended round ", round, " with ",
-                                       Show(*result), ", which no result said"));
+      Report("agreement", absl::StrCat(who.Name(), " ended round ", round, " with ", Show(*result),
+                                       ", which no result said"));
       return;
     }
     const auto [it, added] = record.states.try_emplace(outcome->epoch, who, state);
     if (!added && it->second.second != state) {
-      Report("agreement",
-             absl::StrCat(who.Name(), " has another state than ", it->second.first.Name(),
-                          " after round ", round));
+      Report("agreement", absl::StrCat(who.Name(), " has another state than ",
+                                       it->second.first.Name(), " after round ", round));
     }
     record.got_result = who;
   } else {
@@ -260,19 +279,26 @@ void Judge::Ended(const Who& who, uint64_t id, uint64_t round,
         std::any_of(record.submissions.begin(), record.submissions.end(),
                     [](const Submission& s) { return !Finite(s.slice.moments); });
     if (!by_policy && !Excused(who.group)) {
-      Report("cause", absl::StrCat(who.Name(), " round ", round, " failed without a cause: ",
-                                   result.status().ToString()));
+      Report("cause", absl::StrCat(who.Name(), " round ", round,
+                                   " failed without a cause: ", result.status().ToString()));
     }
     if (member) {
       if (!record.got_failure.has_value()) ++tally_.failed_rounds;
       record.got_failure = who;
     }
   }
-  if (record.got_result.has_value() && record.got_failure.has_value()) {
-    Report("agreement",
-           absl::StrCat("round ", round, " is a result for ", record.got_result->Name(),
-                        " and a failure for ", record.got_failure->Name()));
-  }
+  if (!record.got_result.has_value() || !record.got_failure.has_value()) return;
+  // Unless the result is of an epoch that the other is no member of: a coordinator that is started
+  // again does not know that the run was over for it.
+  const bool fellows =
+      std::any_of(record.outcomes.begin(), record.outcomes.end(), [&](const Outcome& outcome) {
+        const auto epoch = run.epochs.find(outcome.epoch);
+        return epoch == run.epochs.end() ||
+               std::count(epoch->second.begin(), epoch->second.end(), record.got_failure->rank) > 0;
+      });
+  if (!fellows) return;
+  Report("agreement", absl::StrCat("round ", round, " is a result for ", record.got_result->Name(),
+                                   " and a failure for ", record.got_failure->Name()));
 }
 
 void Judge::Failed(const Who& who, const absl::Status& status, const std::string& what) {
@@ -299,15 +325,15 @@ void Judge::CheckText(const Who& who, const absl::Status& status, const std::str
     }
   }
   if (lacking.empty()) return;
-  Report("named failure", absl::StrCat(who.Name(), " ", what, ": the text does not name ", lacking,
-                                       ": ", text));
+  Report("named failure",
+         absl::StrCat(who.Name(), " ", what, ": the text does not name ", lacking, ": ", text));
 }
 
 void Judge::CheckBound(const Who& who, absl::Time bound, const std::string& what) {
   if (timeline_->now() <= bound) return;
-  Report("bounded wait", absl::StrCat(who.Name(), " ", what, " has taken ",
-                                      absl::FormatDuration(timeline_->now() - bound),
-                                      " longer than it may"));
+  Report("bounded wait",
+         absl::StrCat(who.Name(), " ", what, " has taken ",
+                      absl::FormatDuration(timeline_->now() - bound), " longer than it may"));
 }
 
 }  // namespace syncnorm::sim

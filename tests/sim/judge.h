@@ -2,7 +2,8 @@
 // what workers submit, get and are told, and knows which faults were injected; it looks
 // into neither the coordinator nor the sessions.
 //
-//   agreement       members that get a result of (run, epoch, round) get the same bytes, and the same
+//   agreement       members that get a result of (run, epoch, round) get the same bytes, and the
+//   same
 //                   state follows from them; a round that is a result for one is no failure for
 //                   another
 //   validity        a result is the fold of one contribution of each member, and of all of

@@ -102,11 +102,10 @@ void Add(const RunResult& run, Total* total) {
 
 void Print(const Total& total, double seconds) {
   const Faults& f = total.faults;
-  std::printf(
-      "%" PRIu64 " seeds, %" PRIu64 " rounds with a result, %" PRIu64 " failed, %" PRIu64
-      " runs of groups, %" PRIu64 " memberships or joins failed, %" PRIu64 " events\n",
-      total.seeds, total.rounds, total.failed_rounds, total.runs, total.failed_memberships,
-      total.events);
+  std::printf("%" PRIu64 " seeds, %" PRIu64 " rounds with a result, %" PRIu64 " failed, %" PRIu64
+              " runs of groups, %" PRIu64 " memberships or joins failed, %" PRIu64 " events\n",
+              total.seeds, total.rounds, total.failed_rounds, total.runs, total.failed_memberships,
+              total.events);
   std::printf("faults: coordinator %" PRIu64 " kills, %" PRIu64 " pauses, %" PRIu64
               " drains; workers %" PRIu64 " kills, %" PRIu64 " pauses, %" PRIu64
               " zombies; connections %" PRIu64 " breaks (%" PRIu64 " half-open), %" PRIu64
@@ -129,8 +128,7 @@ bool RunOne(const char* program, uint64_t seed, const Options& options, Total* t
     run = RunSeed(seed, options.rounds, Log::Level::kKeep, options.mutation);
     for (const std::string& line : run.log) std::puts(line.c_str());
   }
-  const std::string rounds =
-      options.rounds == 0 ? "" : absl::StrCat(" --rounds=", options.rounds);
+  const std::string rounds = options.rounds == 0 ? "" : absl::StrCat(" --rounds=", options.rounds);
   const std::string_view mutation = Name(options.mutation);
   const std::string planted = options.mutation == Mutation::kNone
                                   ? ""

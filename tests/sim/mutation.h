@@ -13,18 +13,18 @@ namespace syncnorm::sim {
 
 enum class Mutation : uint8_t {
   kNone,
-  kFoldByArrival,      // the coordinator folds in the order in which contributions come
-  kCountTwice,         // a contribution that comes again is added again
-  kBitFlip,            // one member gets a result that differs in one bit
-  kLostAnswer,         // an answer is not sent, now and then
-  kNoTicks,            // the coordinator never looks at its clock
-  kIgnoreFencing,      // it takes a superseded process for the one that holds the rank
-  kForgetRestored,     // a worker that resumes brings no answers along
-  kNeverSettled,       // results never say what is settled: answers are kept for ever
-  kUnnamedFailure,     // failures say "failed"
-  kReplayNothing,      // a worker that resumes does not send its contributions again
-  kReplayRenumbered,   // it sends one of them under the next number
-  kStaleState,         // a late worker is handed the state of one round ago
+  kFoldByArrival,     // the coordinator folds in the order in which contributions come
+  kCountTwice,        // a contribution that comes again is added again
+  kBitFlip,           // one member gets a result that differs in one bit
+  kLostAnswer,        // an answer is not sent, now and then
+  kNoTicks,           // the coordinator never looks at its clock
+  kIgnoreFencing,     // it takes a superseded process for the one that holds the rank
+  kForgetRestored,    // a worker that resumes brings no answers along
+  kNeverSettled,      // results never say what is settled: answers are kept for ever
+  kUnnamedFailure,    // failures say "failed"
+  kReplayNothing,     // a worker that resumes does not send its contributions again
+  kReplayRenumbered,  // it sends one of them under the next number
+  kStaleState,        // a late worker is handed the state of one round ago
 };
 
 struct MutationName {

@@ -185,9 +185,7 @@ void Network::AcceptorDies(absl::Duration least_notice, absl::Duration most_noti
   }
 }
 
-void Network::Block(uint32_t machine, Way way) {
-  ++blocked_[machine][static_cast<size_t>(way)];
-}
+void Network::Block(uint32_t machine, Way way) { ++blocked_[machine][static_cast<size_t>(way)]; }
 
 void Network::Unblock(uint32_t machine, Way way) {
   int& blocked = blocked_[machine][static_cast<size_t>(way)];

@@ -137,9 +137,7 @@ class Network {
 
   // Open lines of the machine.
   std::vector<Line*> LinesOf(uint32_t machine);
-  bool alive(const Line* line) const {
-    return !line->ways_[0].sealed && !line->ways_[1].sealed;
-  }
+  bool alive(const Line* line) const { return !line->ways_[0].sealed && !line->ways_[1].sealed; }
   uint64_t opened() const { return lines_.size(); }
 
  private:

@@ -23,16 +23,15 @@ GroupPlan MakeGroup(Random* random, uint32_t number, uint64_t rounds, bool calm)
   group.on_loss = random->Pick({OnLoss::kFail, OnLoss::kFail, OnLoss::kShrink, OnLoss::kFinish});
   group.non_finite = random->Pick({NonFinite::kFail, NonFinite::kPropagate, NonFinite::kDrop});
   // Calm groups see faults of some seconds, which a round must outlast.
-  group.round_timeout =
-      calm ? absl::Seconds(60) : absl::Seconds(random->Pick({2, 5, 20, 60}));
+  group.round_timeout = calm ? absl::Seconds(60) : absl::Seconds(random->Pick({2, 5, 20, 60}));
   group.join_timeout = absl::Seconds(random->Pick({60, 300}));
   if (random->Chance(0.4)) group.window = 1 + random->Below(8);
   // The core knows bounds of its own, 1,024 rounds; this stays far below.
   if (random->Chance(0.02)) group.window = 200;
   if (group.on_loss == OnLoss::kShrink) group.boundary_every = 1 + random->Below(4);
   if (group.on_loss == OnLoss::kFinish) group.uneven = random->Below(4);
-  group.compute = random->Pick(
-      {absl::ZeroDuration(), absl::Microseconds(300), absl::Milliseconds(2), absl::Milliseconds(8)});
+  group.compute = random->Pick({absl::ZeroDuration(), absl::Microseconds(300),
+                                absl::Milliseconds(2), absl::Milliseconds(8)});
   group.empty_chance = random->Pick({0.0, 0.1, 0.6});
   group.not_finite_chance = random->Chance(0.25) ? 0.01 : 0;
   group.steps = std::max<uint64_t>(rounds / 5, 2);
@@ -49,7 +48,8 @@ FaultPlan Calm(Random* random) {
   } else {
     if (random->Chance(0.6)) faults.cut_every = absl::Milliseconds(random->Pick({100, 1000}));
     faults.cut_most = absl::Seconds(random->Pick({1, 9}));
-    if (random->Chance(0.6)) faults.worker_pause_every = absl::Milliseconds(random->Pick({100, 1000}));
+    if (random->Chance(0.6))
+      faults.worker_pause_every = absl::Milliseconds(random->Pick({100, 1000}));
     faults.worker_pause_most = absl::Seconds(random->Pick({1, 9}));
   }
   if (random->Chance(0.3)) faults.duplicate_chance = 0.05;
@@ -111,8 +111,8 @@ Plan MakePlan(uint64_t seed, uint64_t rounds) {
   plan.coordinator_calm = random.Chance(0.6);
   const double calm_chance = random.Pick({1.0, 0.5, 0.0});
   for (uint32_t number = 0; number < groups; ++number) {
-    plan.groups.push_back(
-        MakeGroup(&random, number, rounds / groups, plan.coordinator_calm && random.Chance(calm_chance)));
+    plan.groups.push_back(MakeGroup(&random, number, rounds / groups,
+                                    plan.coordinator_calm && random.Chance(calm_chance)));
   }
   plan.calm = Calm(&random);
   plan.rough = Rough(&random);

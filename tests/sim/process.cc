@@ -11,8 +11,8 @@
 namespace syncnorm::sim {
 namespace {
 
-// A worker whose stream broke opens another one at once, or when it looks if no call waits, and then
-// in growing intervals, as client/connection.cc does.
+// A worker whose stream broke opens another one at once, or when it looks if no call waits, and
+// then in growing intervals, as client/connection.cc does.
 constexpr absl::Duration kIdleLook = absl::Milliseconds(20);
 constexpr absl::Duration kFirstRetry = absl::Milliseconds(50);
 constexpr absl::Duration kLastRetry = absl::Milliseconds(250);
@@ -58,15 +58,16 @@ Process::Process(const Worker::Surroundings& around, const Who& who, const std::
 std::string Process::Where() const {
   static constexpr const char* kNames[] = {"joining", "resting", "training",
                                            "leaving", "over",    "dead"};
-  return absl::StrCat(who_.Name(), " (", kNames[static_cast<int>(phase_)],
-                      paused_ ? ", paused" : "", ", step ", position_.step, ".", position_.index,
-                      ", ", calls_.size(), " calls",
-                      session_ != nullptr && session_->phase() == Session::Phase::kAway ? ", away"
-                                                                                        : "",
-                      finishing_ ? ", finished" : "", ")");
+  return absl::StrCat(
+      who_.Name(), " (", kNames[static_cast<int>(phase_)], paused_ ? ", paused" : "", ", step ",
+      position_.step, ".", position_.index, ", ", calls_.size(), " calls",
+      session_ != nullptr && session_->phase() == Session::Phase::kAway ? ", away" : "",
+      finishing_ ? ", finished" : "", ")");
 }
 
-void Process::Start() { Run([this] { BeginJoin(); }); }
+void Process::Start() {
+  Run([this] { BeginJoin(); });
+}
 
 void Process::Die(absl::Duration notice) {
   if (line_ != nullptr) around_.network->CallerDies(line_, notice);
@@ -139,10 +140,10 @@ void Process::Wake() {
         }
         const bool reached = line_ != nullptr && reached_;
         const std::string who = absl::StrCat("rank ", who_.rank, " of group ", plan().name);
-        FailJoin(reached ? absl::DeadlineExceededError(
-                               absl::StrCat("no answer from the coordinator to the join of ", who))
-                         : absl::UnavailableError(
-                               absl::StrCat("nothing answered the join of ", who)));
+        FailJoin(reached
+                     ? absl::DeadlineExceededError(
+                           absl::StrCat("no answer from the coordinator to the join of ", who))
+                     : absl::UnavailableError(absl::StrCat("nothing answered the join of ", who)));
       } else if (try_now) {
         TryJoin();
       }
@@ -162,7 +163,7 @@ void Process::Wake() {
 }
 
 void Process::BeginJoin() {
-  if (around_.group->over) {
+  if (around_.group->over || disowned_) {
     phase_ = Phase::kOver;
     return;
   }
@@ -313,8 +314,7 @@ void Process::OnClosed(Line* line, const absl::Status& status) {
           next_try_ = now() + random_.Between(absl::ZeroDuration(), kIdleLook);
         } else {
           const absl::Duration doubled = kFirstRetry * (1 << std::min(attempts_ - 1, 3));
-          next_try_ =
-              now() + std::min(doubled, kLastRetry) * (0.75 + 0.5 * (who_.rank % 16) / 16);
+          next_try_ = now() + std::min(doubled, kLastRetry) * (0.75 + 0.5 * (who_.rank % 16) / 16);
         }
         break;
       case Phase::kLeaving:
@@ -392,18 +392,17 @@ void Process::Deliver(Completions* done) {
 
 void Process::OnEnd(const Session::Completion& completion) {
   // In order but for rounds that failed ahead of their turn.
-  const auto at = std::find_if(calls_.begin(), calls_.end(), [&](const Call& call) {
-    return call.round == completion.round;
-  });
+  const auto at = std::find_if(calls_.begin(), calls_.end(),
+                               [&](const Call& call) { return call.round == completion.round; });
   if (at == calls_.end()) {
     around_.judge->Report("at most once", absl::StrCat(who_.Name(), " round ", completion.round,
                                                        " ended, which was not under way"));
     return;
   }
   if (at != calls_.begin() && completion.result.ok()) {
-    around_.judge->Report("agreement", absl::StrCat(who_.Name(), " got the result of round ",
-                                                    completion.round, " before that of round ",
-                                                    calls_.front().round));
+    around_.judge->Report("agreement",
+                          absl::StrCat(who_.Name(), " got the result of round ", completion.round,
+                                       " before that of round ", calls_.front().round));
   }
   const Call call = *at;
   calls_.erase(at);
@@ -584,9 +583,9 @@ void Process::Look() {
   // An answer is kept until the next but one round of every member tells that all have it; failures
   // tell nothing.
   if (session_ != nullptr && session_->kept() > 2 * plan().window + 2 + failed_) {
-    around_.judge->Report("bounded memory", absl::StrCat(who_.Name(), " keeps ", session_->kept(),
-                                                         " answers, with a window of ",
-                                                         plan().window));
+    around_.judge->Report("bounded memory",
+                          absl::StrCat(who_.Name(), " keeps ", session_->kept(),
+                                       " answers, with a window of ", plan().window));
   }
 }
 

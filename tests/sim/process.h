@@ -35,6 +35,8 @@ class Process final : public Caller {
   void Die(absl::Duration notice);
   void Pause();
   void Resume();
+  // It goes on as long as its membership lasts; then it does not join again.
+  void Disown() { disowned_ = true; }
 
   Phase phase() const { return phase_; }
   bool paused() const { return paused_; }
@@ -101,6 +103,7 @@ class Process final : public Caller {
 
   Phase phase_ = Phase::kResting;
   bool paused_ = false;
+  bool disowned_ = false;
   std::vector<std::function<void()>> waiting_;
   absl::Time paused_at_;
 

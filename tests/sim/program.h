@@ -50,9 +50,7 @@ class Program {
   Program(uint64_t seed, double empty_chance, double not_finite_chance);
 
   uint32_t per_step() const { return static_cast<uint32_t>(places_.size()); }
-  const Place& At(uint32_t index) const {
-    return index == kBoundary ? boundary_ : places_[index];
-  }
+  const Place& At(uint32_t index) const { return index == kBoundary ? boundary_ : places_[index]; }
   Position After(Position position) const {
     return position.index + 1 < per_step() ? Position{position.step, position.index + 1}
                                            : Position{position.step + 1, 0};

@@ -16,16 +16,16 @@ namespace syncnorm::sim {
 class StrangerCaller final : public Caller {
  public:
   enum class Kind : uint8_t {
-    kSilent,        // opens a stream and says nothing
-    kGarbage,       // bytes that are no message
-    kEarly,         // contributes, restores, hands over without having joined
-    kBadJoin,       // joins with impossible arguments
-    kOldVersion,    // speaks another protocol
-    kFalseResume,   // resumes a run that never was
-    kClaim,         // claims a rank
+    kSilent,       // opens a stream and says nothing
+    kGarbage,      // bytes that are no message
+    kEarly,        // contributes, restores, hands over without having joined
+    kBadJoin,      // joins with impossible arguments
+    kOldVersion,   // speaks another protocol
+    kFalseResume,  // resumes a run that never was
+    kClaim,        // claims a rank
   };
-  static constexpr Kind kHarmless[] = {Kind::kSilent, Kind::kGarbage, Kind::kEarly,
-                                       Kind::kBadJoin, Kind::kOldVersion};
+  static constexpr Kind kHarmless[] = {Kind::kSilent, Kind::kGarbage, Kind::kEarly, Kind::kBadJoin,
+                                       Kind::kOldVersion};
   static constexpr Kind kAny[] = {Kind::kSilent,  Kind::kGarbage,    Kind::kEarly,
                                   Kind::kBadJoin, Kind::kOldVersion, Kind::kFalseResume,
                                   Kind::kClaim};

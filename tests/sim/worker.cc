@@ -14,8 +14,7 @@ TrainedGroup::TrainedGroup(const GroupPlan* group, uint32_t number)
       progress(group->size) {}
 
 uint64_t TrainedGroup::StartOf(uint64_t run) {
-  return starts.try_emplace(run, *std::min_element(progress.begin(), progress.end()))
-      .first->second;
+  return starts.try_emplace(run, *std::min_element(progress.begin(), progress.end())).first->second;
 }
 
 Worker::Worker(const Surroundings& around, uint32_t rank, uint32_t machine, uint64_t seed)
@@ -38,7 +37,10 @@ void Worker::Crash(absl::Duration notice) {
   current_ = nullptr;
 }
 
-void Worker::Disown() { current_ = nullptr; }
+void Worker::Disown() {
+  current_->Disown();
+  current_ = nullptr;
+}
 
 void Worker::GiveUp() {
   gave_up_ = true;
@@ -71,9 +73,8 @@ void Worker::Look() {
 uint64_t Worker::state() const { return current_ == nullptr ? 0 : current_->state(); }
 
 std::string Worker::Where() const {
-  return current_ != nullptr
-             ? current_->Where()
-             : absl::StrCat("g", around_.group->index, "/", rank_, " (no process)");
+  return current_ != nullptr ? current_->Where()
+                             : absl::StrCat("g", around_.group->index, "/", rank_, " (no process)");
 }
 
 }  // namespace syncnorm::sim

@@ -41,7 +41,7 @@ struct TrainedGroup {
   const Program program;
   std::vector<uint64_t> progress;  // by rank: the step that it would go on with
   std::map<uint64_t, uint64_t> starts;
-  bool over = false;  // a worker has come to the end, or one that all need will not come back
+  bool over = false;     // a worker has come to the end, or one that all need will not come back
   bool reduced = false;  // a worker will not come back: no group of all forms any more
 };
 

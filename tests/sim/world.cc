@@ -57,11 +57,11 @@ World::World(const Plan& plan, Log::Level level, Mutation mutation)
     groups_.push_back(std::make_unique<TrainedGroup>(&group, index));
     const FaultPlan& faults = group.calm ? plan_.calm : plan_.rough;
     for (uint32_t rank = 0; rank < group.size; ++rank, ++machine) {
-      Worker::Surroundings around{&timeline_, &network_,  &judge_,
-                                  &log_,      mutation_,  groups_.back().get(),
+      Worker::Surroundings around{&timeline_, &network_,       &judge_,
+                                  &log_,      mutation_,       groups_.back().get(),
                                   &faults,    &faults_.repeats};
-      workers_.push_back(std::make_unique<Worker>(around, rank, machine,
-                                                  Mix(plan_.seed, 4, index, rank)));
+      workers_.push_back(
+          std::make_unique<Worker>(around, rank, machine, Mix(plan_.seed, 4, index, rank)));
     }
   }
 }
@@ -86,8 +86,7 @@ RunResult World::Run() {
   const absl::Time quiet = timeline_.now() + absl::Minutes(10);
   calm_left_ = rough_left_ = coordinator_left_ = 0;
   bool empty = false;
-  while (!judge_.violation().has_value() && !empty && timeline_.now() < quiet &&
-         timeline_.Step()) {
+  while (!judge_.violation().has_value() && !empty && timeline_.now() < quiet && timeline_.Step()) {
     empty = coordinator_.up() && !coordinator_.paused() && coordinator_.snapshot().streams == 0 &&
             coordinator_.snapshot().groups == 0;
   }
@@ -115,9 +114,8 @@ void World::Look() {
   if (coordinator_.up()) {
     const server::Snapshot now = coordinator_.snapshot();
     const server::Limits& limits = plan_.settings.limits;
-    uint64_t members = 0, windows = 0;
+    uint64_t windows = 0;
     for (const GroupPlan& group : plan_.groups) {
-      members += group.size;
       // A round is open or unsettled while one member may still ask for it: those of its window,
       // and of the one before, whose answers its next contribution acknowledges.
       windows = std::max<uint64_t>(windows, 2 * group.window + 2);
@@ -126,12 +124,12 @@ void World::Look() {
     const uint64_t kept = std::max<uint64_t>(limits.kept_rounds, windows);
     if (now.open_rounds > groups * windows || now.kept_rounds > groups * kept ||
         now.kept_bytes > groups * limits.kept_bytes ||
-        now.open_bytes > groups * limits.open_bytes || now.members + now.away > 2 * members) {
+        now.open_bytes > groups * limits.open_bytes || now.streams > limits.streams ||
+        now.groups > limits.groups) {
       judge_.Report("bounded memory",
                     absl::StrCat("the coordinator has ", now.groups, " groups, ", now.members,
-                                 " members, ", now.open_rounds, " open rounds of ",
-                                 now.open_bytes, " bytes, ", now.kept_rounds, " kept of ",
-                                 now.kept_bytes));
+                                 " members, ", now.open_rounds, " open rounds of ", now.open_bytes,
+                                 " bytes, ", now.kept_rounds, " kept of ", now.kept_bytes));
     }
   }
   const absl::Time over = std::max(last_fault_, start_) + kProgramLasts;
@@ -162,8 +160,7 @@ void World::PlanFaults() {
     PlanAgain(plan_.rough.worker_crash_every, &rough_left_, &World::CrashRough);
   }
   PlanAgain(plan_.rough.stranger_every, &rough_left_, &World::Stranger);
-  PlanAgain(plan_.coordinator.coordinator_crash_every, &coordinator_left_,
-            &World::KillCoordinator);
+  PlanAgain(plan_.coordinator.coordinator_crash_every, &coordinator_left_, &World::KillCoordinator);
   PlanAgain(plan_.coordinator.coordinator_pause_every, &coordinator_left_,
             &World::PauseCoordinator);
   PlanAgain(plan_.coordinator.drain_every, &coordinator_left_, &World::DrainCoordinator);
@@ -277,8 +274,7 @@ void World::Pause(Worker* worker, absl::Duration duration) {
   const absl::Time over = timeline_.now() + duration;
   worker->Pause();
   timeline_.At(over, [worker] { worker->Resume(); });
-  network_.KeepaliveOfAcceptor(worker->machine(),
-                               [this, over] { return timeline_.now() < over; });
+  network_.KeepaliveOfAcceptor(worker->machine(), [this, over] { return timeline_.now() < over; });
 }
 
 void World::BreakRough() {
@@ -327,8 +323,7 @@ void World::CrashRough() {
   const bool zombie = random_.Chance(plan_.rough.zombie_chance);
   const bool returns = zombie || !random_.Chance(plan_.rough.worker_never_returns_chance);
   // One that does not come back, or two that claim one rank, are a reason for ever.
-  ExcuseRough(worker->group().index,
-              returns && !zombie ? away : absl::Hours(24),
+  ExcuseRough(worker->group().index, returns && !zombie ? away : absl::Hours(24),
               absl::StrCat(worker->Where(), zombie     ? " goes on, and has a successor"
                                             : vanishes ? " vanishes"
                                                        : " is killed"));
@@ -351,8 +346,8 @@ void World::CrashRough() {
 void World::Stranger() {
   const uint32_t index = random_.Below(static_cast<uint32_t>(groups_.size()));
   const GroupPlan& group = plan_.groups[index];
-  const StrangerCaller::Kind kind = group.calm ? random_.Pick(StrangerCaller::kHarmless)
-                                               : random_.Pick(StrangerCaller::kAny);
+  const StrangerCaller::Kind kind =
+      group.calm ? random_.Pick(StrangerCaller::kHarmless) : random_.Pick(StrangerCaller::kAny);
   if (group.calm) {
     --rough_left_;
   } else {
@@ -392,8 +387,7 @@ void World::PauseCoordinator() {
   const absl::Time over = timeline_.now() + duration;
   timeline_.At(over, [this] { coordinator_.Resume(); });
   for (const std::unique_ptr<Worker>& worker : workers_) {
-    network_.KeepaliveOfCaller(worker->machine(),
-                               [this, over] { return timeline_.now() < over; });
+    network_.KeepaliveOfCaller(worker->machine(), [this, over] { return timeline_.now() < over; });
   }
 }
 
@@ -405,9 +399,8 @@ void World::DrainCoordinator() {
       random_.Between(absl::ZeroDuration(), plan_.coordinator.coordinator_down_most);
   ExcuseCoordinator(grace + absl::Seconds(1) + down, "coordinator drains");
   ++faults_.drains;
-  coordinator_.Drain(grace, [this, down] {
-    timeline_.After(down, [this] { coordinator_.Start(); });
-  });
+  coordinator_.Drain(grace,
+                     [this, down] { timeline_.After(down, [this] { coordinator_.Start(); }); });
 }
 
 RunResult RunSeed(uint64_t seed, uint64_t rounds, Log::Level level, Mutation mutation) {

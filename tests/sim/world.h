@@ -49,8 +49,8 @@ struct RunResult {
   Judge::Tally tally;
   Faults faults;
   uint64_t events = 0;
-  absl::Duration lasted;         // virtual
-  uint64_t digest = 0;           // of the final states: equal for equal seeds
+  absl::Duration lasted;        // virtual
+  uint64_t digest = 0;          // of the final states: equal for equal seeds
   std::deque<std::string> log;  // its end, if kept
 };
 
