@@ -2,9 +2,9 @@
 // from there into what production feeds with them: the coordinator's core, or
 // a client's session.
 //
-//   first byte     bit 0: whose side; bit 1: duplicates replace; bit 2: no grace for those who return
-//   then, until the end, one byte of operation (low 2 bits: the stream; next 3 bits: what) and what
-//   it takes: a message (length, bytes), a choice, or nothing
+//   first byte     bit 0: whose side; bit 1: duplicates replace; bit 2: no grace for those who
+//   return then, until the end, one byte of operation (low 2 bits: the stream; next 3 bits: what)
+//   and what it takes: a message (length, bytes), a choice, or nothing
 //
 // Required, beyond what shell.h requires: what was decoded, encoded and decoded again is encoded to
 // the same bytes; a session's rounds end exactly once.
@@ -28,9 +28,9 @@
 namespace syncnorm::fuzz {
 namespace {
 
-constexpr absl::Duration kTimes[] = {absl::ZeroDuration(), absl::Milliseconds(1),
+constexpr absl::Duration kTimes[] = {absl::ZeroDuration(),    absl::Milliseconds(1),
                                      absl::Milliseconds(200), absl::Seconds(5),
-                                     absl::Minutes(1),      absl::Minutes(5)};
+                                     absl::Minutes(1),        absl::Minutes(5)};
 
 std::string Encode(const wire::WorkerMessage& message, wire::Codec* codec) {
   using Kind = wire::WorkerMessage::Kind;
@@ -180,8 +180,7 @@ class Listener {
   }
 
   bool running() const {
-    return session_.phase() == Session::Phase::kJoined ||
-           session_.phase() == Session::Phase::kAway;
+    return session_.phase() == Session::Phase::kJoined || session_.phase() == Session::Phase::kAway;
   }
 
   void Submit(uint8_t choice) {

@@ -14,10 +14,9 @@
 namespace syncnorm::fuzz {
 namespace {
 
-constexpr absl::Duration kPasses[] = {absl::ZeroDuration(),    absl::Milliseconds(1),
-                                      absl::Milliseconds(100), absl::Milliseconds(200),
-                                      absl::Seconds(5),        absl::Seconds(31),
-                                      absl::Seconds(61),       absl::Minutes(5)};
+constexpr absl::Duration kPasses[] = {
+    absl::ZeroDuration(), absl::Milliseconds(1), absl::Milliseconds(100), absl::Milliseconds(200),
+    absl::Seconds(5),     absl::Seconds(31),     absl::Seconds(61),       absl::Minutes(5)};
 
 Members::Plan TakePlan(Input* input) {
   Members::Plan plan;

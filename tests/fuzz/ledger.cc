@@ -18,8 +18,8 @@ void Ledger::Add(uint64_t run, const wire::Result& result, const std::string& by
   const double sum = result.moments.values[0];
   if (std::isfinite(sum)) {
     SYNCNORM_REQUIRE(sum == static_cast<double>(marks),
-                     absl::StrCat("values and count of ", Describe(key), " stand for the same: ",
-                                  sum, ", ", marks));
+                     absl::StrCat("values and count of ", Describe(key),
+                                  " stand for the same: ", sum, ", ", marks));
   }
   Lives lives;
   lives.fill(kNobody);

@@ -31,9 +31,7 @@ constexpr uint64_t Mark(uint32_t rank, uint32_t life) {
   return uint64_t{1} << (kLives * rank + (life < kLives ? life : kLives - 1));
 }
 // What it contributes when it says something else under the same key.
-constexpr uint64_t OtherMark(uint32_t rank) {
-  return uint64_t{1} << (kLives * kMaxWorld + rank);
-}
+constexpr uint64_t OtherMark(uint32_t rank) { return uint64_t{1} << (kLives * kMaxWorld + rank); }
 
 class Ledger {
  public:

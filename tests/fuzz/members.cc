@@ -117,9 +117,7 @@ void Members::Submit(uint32_t rank) {
   Submit(rank, static_cast<double>(Mark(rank, workers_[rank].life)));
 }
 
-void Members::SubmitNaN(uint32_t rank) {
-  Submit(rank, std::numeric_limits<double>::quiet_NaN());
-}
+void Members::SubmitNaN(uint32_t rank) { Submit(rank, std::numeric_limits<double>::quiet_NaN()); }
 
 void Members::Leave(uint32_t rank) {
   Worker& worker = workers_[rank];
@@ -205,8 +203,8 @@ void Members::Closed(uint32_t rank, const std::string& why) {
   Worker& worker = workers_[rank];
   worker.stream = 0;
   worker.deaf = false;
-  worker.session->Closed(why.empty() ? absl::OkStatus() : absl::UnavailableError(why),
-                         shell_.now(), &done_);
+  worker.session->Closed(why.empty() ? absl::OkStatus() : absl::UnavailableError(why), shell_.now(),
+                         &done_);
   Settle(rank);
 }
 

@@ -36,23 +36,23 @@ class Members {
     bool grace = true;  // for those who return
   };
   enum class Lie : uint8_t {
-    kChanged,    // the last contribution again, with another value
-    kLate,       // one that is long over
-    kFuture,     // one that leaves others out
+    kChanged,  // the last contribution again, with another value
+    kLate,     // one that is long over
+    kFuture,   // one that leaves others out
     kOtherLayer,
     kOtherShape,
     kOldEpoch,
     kGarbage,
-    kRestored,   // an answer that nobody asked for
+    kRestored,  // an answer that nobody asked for
     kHandover,
-    kJoin,       // a second one
+    kJoin,  // a second one
     kLast = kJoin,
   };
   enum class Stranger : uint8_t {
     kSilent,
     kGarbage,
-    kEarly,        // contributes without having joined
-    kOtherWorld,   // joins with another world size
+    kEarly,       // contributes without having joined
+    kOtherWorld,  // joins with another world size
     kOtherPolicy,
     kClaim,        // joins with a rank of the group
     kFalseResume,  // resumes a run that never was
@@ -78,8 +78,8 @@ class Members {
   // The stream breaks; `noticed`: the coordinator is told at once.
   void Break(uint32_t rank, bool noticed);
   void Kill(uint32_t rank, bool noticed);
-  void Return(uint32_t rank);   // opens a stream again
-  void Deafen(uint32_t rank);   // what it is sent is lost, until its stream breaks
+  void Return(uint32_t rank);  // opens a stream again
+  void Deafen(uint32_t rank);  // what it is sent is lost, until its stream breaks
   void CutOff(uint32_t rank);
   void Tell(uint32_t rank, Lie lie);
   void Come(Stranger stranger, uint32_t rank);

@@ -16,7 +16,7 @@ namespace syncnorm::fuzz {
 }  // namespace syncnorm::fuzz
 
 // `promise` is evaluated only when it is broken.
-#define SYNCNORM_REQUIRE(condition, promise)                                    \
-  do {                                                                          \
+#define SYNCNORM_REQUIRE(condition, promise)                                   \
+  do {                                                                         \
     if (!(condition)) ::syncnorm::fuzz::Broken(__FILE__, __LINE__, (promise)); \
   } while (false)

@@ -66,10 +66,10 @@ class Shell {
 
  private:
   struct Stream {
-    bool open = true;        // for the core
-    bool broken = false;     // the core does not know yet
+    bool open = true;     // for the core
+    bool broken = false;  // the core does not know yet
     bool unanswered = false;
-    bool left = false;       // nothing is read any more
+    bool left = false;  // nothing is read any more
     std::deque<Bytes> in;
     std::deque<Bytes> out;
   };
