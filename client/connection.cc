@@ -58,7 +58,8 @@ Connection::Connection(std::unique_ptr<Session> session, std::unique_ptr<Transpo
     : clock_(clock),
       transport_(std::move(transport)),
       session_(std::move(session)),
-      fixed_(session_.get()) {}
+      fixed_(session_.get()),
+      joined_at_first_(session_->joined()) {}
 
 Connection::~Connection() { SYNCNORM_CHECK(!background_.joinable()); }
 
@@ -70,23 +71,31 @@ void Connection::Send(Outgoing outgoing, Actions* actions) {
   if (writing_) {
     outbox_.push_back(std::move(outgoing));
   } else {
-    writing_ = true;
-    ++writes_;
-    actions->write = true;
-    actions->last = outgoing.last;
-    actions->bytes = std::move(outgoing.bytes);
+    Write(std::move(outgoing), actions);
   }
-  if (!reading_) {
-    reading_ = true;
-    actions->read = true;
-  }
+  if (!reading_) Read(actions);
+}
+
+void Connection::Write(Outgoing outgoing, Actions* actions) {
+  writing_ = true;
+  ++handed_out_;
+  actions->write = true;
+  actions->last = outgoing.last;
+  actions->bytes = std::move(outgoing.bytes);
+}
+
+void Connection::Read(Actions* actions) {
+  reading_ = true;
+  ++handed_out_;
+  actions->read = true;
 }
 
 std::shared_ptr<Connection::Round> Connection::Submit(const ReduceKey& key, const Moments& moments,
                                                       bool asynchronous, bool boundary,
                                                       Actions* actions) {
   auto round = std::make_shared<Round>(asynchronous ? shared_from_this() : nullptr);
-  if (leaving_ != Leaving::kNo && session_->phase() == Session::Phase::kJoined) {
+  if (leaving_ != Leaving::kNo && (session_->phase() == Session::Phase::kJoined ||
+                                   session_->phase() == Session::Phase::kAway)) {
     round->End(absl::FailedPreconditionError("layer " + key.layer + ": " + session_->Where() +
                                              " is leaving"));
     return round;
@@ -98,6 +107,7 @@ std::shared_ptr<Connection::Round> Connection::Submit(const ReduceKey& key, cons
     round->End(number.status());
     return round;
   }
+  finishing_ = false;
   rounds_.emplace(*number, round);
   asynchronous_ += asynchronous ? 1 : 0;
   if (outgoing.bytes != nullptr) Send(std::move(outgoing), actions);
@@ -131,10 +141,11 @@ void Connection::Perform(Actions* actions) {
   if (actions->write) {
     SYNCNORM_FAILPOINT("client.before_push");
     transport_->Write(std::move(actions->bytes), actions->last);
-    written_.fetch_add(1, std::memory_order_release);
   }
   if (actions->read) transport_->Read();
   if (actions->cancel) transport_->Cancel();
+  // Last: from then on another thread may open the next stream.
+  performed_.fetch_add(actions->operations(), std::memory_order_release);
   *actions = Actions();
 }
 
@@ -152,8 +163,21 @@ void Connection::Await(absl::FunctionRef<bool()> done, absl::Time deadline, Acti
     }
     Waiter self(done);
     followers_.push_back(&self);
-    while (!done() && leading_) self.wake.Wait(&mutex_);
+    bool expired = false;
+    while (!done() && leading_ && !expired) {
+      if (deadline == absl::InfiniteFuture()) {
+        self.wake.Wait(&mutex_);
+      } else {
+        self.wake.WaitWithTimeout(&mutex_, deadline - clock_->Now());
+        expired = clock_->Now() >= deadline;
+      }
+    }
     followers_.erase(std::find(followers_.begin(), followers_.end(), &self));
+    if (expired && !done()) {
+      // The last leader may have chosen this one.
+      if (!leading_) HandOverLead();
+      return;
+    }
   }
 }
 
@@ -181,6 +205,10 @@ void Connection::Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actio
     expired = event == Transport::Event::kNothing && now >= deadline;
   }
   leading_ = false;
+  HandOverLead();
+}
+
+void Connection::HandOverLead() {
   if (Waiter* const next = FirstWaiting()) {
     next->wake.Signal();
   } else if (asynchronous_ > 0) {
@@ -196,44 +224,45 @@ void Connection::Handle(Transport::Event event, const absl::Status& decoded, abs
       break;
     case Transport::Event::kWritten:
       SYNCNORM_FAILPOINT("client.after_push");
-      if (outbox_.empty()) {
-        writing_ = false;
-      } else {
-        ++writes_;
-        actions->write = true;
-        actions->last = outbox_.front().last;
-        actions->bytes = std::move(outbox_.front().bytes);
+      writing_ = false;
+      if (!outbox_.empty()) {
+        Write(std::move(outbox_.front()), actions);
         outbox_.pop_front();
       }
       break;
     case Transport::Event::kMessage:
       if (decoded.ok()) {
+        const bool was_away = away();
         session_->Receive(&incoming_, transport_->message(), now, &completions_);
+        if (was_away && !away()) back_at_ = now;
       } else {
         session_->Garbled(decoded, &completions_);
       }
       reading_ = session_->pending() > 0 || session_->phase() == Session::Phase::kLeft ||
                  session_->phase() == Session::Phase::kAway || session_->finished();
-      actions->read = reading_;
+      if (reading_) Read(actions);
       if (std::vector<Bytes> replay = session_->TakeReplay(); !replay.empty()) {
         for (Bytes& bytes : replay) Send({std::move(bytes)}, actions);
       }
-      if (session_->phase() == Session::Phase::kJoined) attempts_ = 0;
+      // A stream that breaks as soon as it is joined is one more attempt.
+      if (!completions_.empty()) attempts_ = 0;
       break;
     case Transport::Event::kClosed:
       if (!closed_) OnClosed(now);
       break;
   }
-  // The coordinator is told by the end of the stream, so that it can tell the others.
-  if (session_->phase() == Session::Phase::kFailed && !cancelled_ && !closed_) {
-    cancelled_ = true;
-    outbox_.clear();
-    if (std::exchange(actions->write, false)) --writes_;
-    actions->cancel = true;
-  }
+  MaybeCancel(actions);
   MaybeReopen(now, actions);
   if (!completions_.empty()) Deliver();
-  if (session_->phase() == Session::Phase::kFailed || !session_->finished()) WakeDone();
+  WakeDone();
+}
+
+void Connection::MaybeCancel(Actions* actions) {
+  if ((session_->phase() != Session::Phase::kFailed && !abandon_) || cancelled_ || closed_) return;
+  cancelled_ = true;
+  outbox_.clear();
+  if (std::exchange(actions->write, false)) --handed_out_;
+  actions->cancel = true;
 }
 
 void Connection::OnClosed(absl::Time now) {
@@ -241,8 +270,11 @@ void Connection::OnClosed(absl::Time now) {
   outbox_.clear();
   writing_ = false;
   reading_ = false;
+  ended_well_ = transport_->status().ok();
+  const bool was_joined = session_->phase() == Session::Phase::kJoined;
   session_->Closed(transport_->status(), now, &completions_);
   retry_at_ = now;
+  if (was_joined && now - back_at_ >= kLastRetry) attempts_ = 0;
   if (attempts_ > 0) {
     // Spread by rank, so that a thousand workers do not come back in one instant.
     const absl::Duration doubled = kFirstRetry * (1 << std::min(attempts_ - 1, 3));
@@ -253,7 +285,7 @@ void Connection::OnClosed(absl::Time now) {
 
 void Connection::MaybeReopen(absl::Time now, Actions* actions) {
   if (!closed_ || !away() || now < retry_at_) return;
-  if (written_.load(std::memory_order_acquire) != writes_ || transport_->writing()) {
+  if (performed_.load(std::memory_order_acquire) != handed_out_ || transport_->writing()) {
     retry_at_ = now + kSettleLook;
     return;
   }
@@ -277,7 +309,6 @@ void Connection::Deliver() {
     rounds_.erase(found);
   }
   completions_.clear();
-  WakeDone();
 }
 
 void Connection::WakeDone() {
@@ -311,8 +342,7 @@ void Connection::Background() {
                          leaving_ == Leaving::kNo && rounds_.empty() && !stopping_ && !closed_;
     if (!idle || !watched) continue;
     Actions actions;
-    actions.read = !reading_;
-    reading_ = true;
+    if (!reading_) Read(&actions);
     // Looks once: the deadline has passed already.
     Lead([] { return false; }, clock_->Now(), std::move(actions));
   }
@@ -349,17 +379,30 @@ absl::Status Connection::Finish(absl::Duration timeout) {
     return rounds_.empty();
   };
   Await(nothing_pending, absl::InfiniteFuture(), {});
-  absl::StatusOr<Bytes> message = session_->Finish();
-  if (!message.ok()) return message.status();
-  Actions actions;
-  if (*message != nullptr) Send({*std::move(message)}, &actions);
   const auto regrouped = [this] {
     mutex_.AssertHeld();
-    return !session_->finished() || session_->phase() == Session::Phase::kFailed;
+    return !session_->finished() || session_->phase() == Session::Phase::kFailed ||
+           session_->phase() == Session::Phase::kLeft;
   };
+  Actions actions;
+  // All may have finished since a call that timed out.
+  const bool member =
+      session_->phase() == Session::Phase::kJoined || session_->phase() == Session::Phase::kAway;
+  if (!finishing_ || !member || session_->finished()) {
+    absl::StatusOr<Bytes> message = session_->Finish();
+    if (!message.ok()) return message.status();
+    finishing_ = true;
+    if (*message != nullptr) Send({*std::move(message)}, &actions);
+  }
   Await(regrouped, deadline, std::move(actions));
   if (session_->phase() == Session::Phase::kFailed) return session_->failure();
-  if (!session_->finished()) return absl::OkStatus();
+  if (session_->phase() == Session::Phase::kLeft) {
+    return absl::FailedPreconditionError(session_->Where() + " has left");
+  }
+  if (!session_->finished()) {
+    finishing_ = false;
+    return absl::OkStatus();
+  }
   return absl::DeadlineExceededError(session_->Where() + " has finished, but the others had not " +
                                      "after " + absl::FormatDuration(timeout));
 }
@@ -387,6 +430,7 @@ absl::Status Connection::Leave() {
 }
 
 absl::Status Connection::EndStream() {
+  const absl::Time deadline = clock_->Now() + kLeaveTimeout;
   // A coordinator that went down in good order, with all answered, did what Leave asks for.
   const auto in_order = [this] {
     mutex_.AssertHeld();
@@ -396,33 +440,42 @@ absl::Status Connection::EndStream() {
     mutex_.AssertHeld();
     return session_->phase() != Session::Phase::kAway || !session_->draining().empty();
   };
-  Await(not_away, clock_->Now() + kLeaveTimeout, {});
-  if (session_->phase() == Session::Phase::kFailed) {
-    return in_order() ? absl::OkStatus() : session_->failure();
-  }
-  if (session_->phase() == Session::Phase::kAway) {
-    const absl::Status away = session_->Away(clock_->Now());
-    const bool told = in_order();
-    session_->Leave("leave");
-    if (!closed_) {
-      Actions actions{.cancel = true};
-      mutex_.Unlock();
-      Perform(&actions);
-      mutex_.Lock();
-    }
-    return told ? absl::OkStatus() : away;
-  }
-  Actions actions;
-  Send({session_->Leave("leave"), /*last=*/true}, &actions);
   const auto ended = [this] {
     mutex_.AssertHeld();
     return closed_;
   };
-  Await(ended, clock_->Now() + kLeaveTimeout, std::move(actions));
-  if (closed_) return absl::OkStatus();
-  return absl::DeadlineExceededError(session_->Where() +
-                                     " left, but the coordinator did not end the stream within " +
-                                     absl::FormatDuration(kLeaveTimeout));
+  for (bool said = false;; said = true) {
+    Await(not_away, deadline, {});
+    if (session_->phase() == Session::Phase::kFailed) {
+      // One that has heard it knows this member no longer, and says so.
+      return said || in_order() ? absl::OkStatus() : session_->failure();
+    }
+    if (session_->phase() == Session::Phase::kAway) return GiveUpReturning(in_order());
+    Actions actions;
+    Send({session_->Leave("leave"), /*last=*/true}, &actions);
+    Await(ended, deadline, std::move(actions));
+    if (!closed_) {
+      return absl::DeadlineExceededError(
+          session_->Where() + " left, but the coordinator did not end the stream within " +
+          absl::FormatDuration(kLeaveTimeout));
+    }
+    // Where the stream broke the Leave may have gone with it.
+    if (ended_well_ || !session_->ReturnToLeave(clock_->Now())) return absl::OkStatus();
+    retry_at_ = clock_->Now();
+  }
+}
+
+absl::Status Connection::GiveUpReturning(bool in_order) {
+  const absl::Status away = session_->Away(clock_->Now());
+  session_->Leave("leave");
+  abandon_ = true;
+  Actions actions;
+  // While the stream is about to be opened it cannot be cancelled; then the leader does.
+  if (performed_.load(std::memory_order_acquire) == handed_out_) MaybeCancel(&actions);
+  mutex_.Unlock();
+  Perform(&actions);
+  mutex_.Lock();
+  return in_order ? absl::OkStatus() : away;
 }
 
 void Connection::Shutdown() {

@@ -18,7 +18,8 @@
 // waits for this member to come back.
 //
 // Coming back.  Whoever leads opens a new stream when the one there was broke: at once, then
-// after 50 ms, doubling to 250 ms; callers go on waiting, until their deadlines.
+// after 50 ms, doubling to 250 ms; callers go on waiting, until their deadlines.  A Leave whose
+// stream broke is said once more.
 //
 // Reading.  A Read is posted after a Write, never before: gRPC then sends the
 // flow-control update along with the Write instead of in a packet of its own.
@@ -55,8 +56,8 @@ namespace syncnorm {
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  // How long Leave waits for the coordinator to end the stream, after
-  // everything submitted was answered.
+  // How long Leave waits for this member to come back if it is away, and for the coordinator to end
+  // the stream, after everything submitted was answered.
   static constexpr absl::Duration kLeaveTimeout = absl::Seconds(1);
 
   // `session` has joined over `transport`, on which nothing is outstanding.
@@ -76,7 +77,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Sends `state` to those that were admitted.
   void HandOver(std::string_view state);
   // No data is left: waits until all members have finished.
-  //   OK; the membership's failure; kFailedPrecondition if the group's policy has no such thing;
+  //   OK; the membership's failure; kFailedPrecondition if the group's policy has no such thing, or
+  //   this member leaves meanwhile;
   //   kDeadlineExceeded  others had not finished by then; this member still has, and may ask again.
   absl::Status Finish(absl::Duration timeout);
   // Who takes part now.
@@ -89,14 +91,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Waits for what is pending, says Leave and waits for the end of the stream.
   //   OK; the membership's failure, if it had failed before;
-  //   kDeadlineExceeded  the coordinator did not end the stream within kLeaveTimeout.
+  //   kDeadlineExceeded  the coordinator did not end the stream within kLeaveTimeout;
+  //   kUnavailable       this member was away, and did not come back within kLeaveTimeout.
   absl::Status Leave();
   // Leave, then stops everything.  No other call may be under way, except waits for futures.
   void Shutdown();
 
-  // Need no lock: fixed since the join.  Of the session only what never changes after it: join(),
-  // address(), handed_over(), joined().limits.
+  // Need no lock: fixed since the join.  Of the session only what never changes after it: join()
+  // but for its resume, address(), handed_over().
   const Session& session() const { return *fixed_; }
+  const wire::Joined& joined_at_first() const { return joined_at_first_; }
   const ForkGuard& fork_guard() const { return fork_guard_; }
 
  private:
@@ -111,6 +115,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     Bytes bytes;
 
     bool any() const { return open || write || read || cancel; }
+    // Those that must have been performed before the next stream is opened.
+    int operations() const { return (write ? 1 : 0) + (read ? 1 : 0); }
   };
   struct Outgoing {
     Bytes bytes;
@@ -127,10 +133,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
                                 bool boundary, Actions* actions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send(Outgoing outgoing, Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Write(Outgoing outgoing, Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Read(Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Perform(Actions* actions) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Blocks until done() (looked at under the mutex), as leader or follower, or until `deadline`
-  // as leader.  Performs `actions` first.
+  // Blocks until done() (looked at under the mutex), as leader or follower, or until `deadline`.
+  // Performs `actions` first.
   void Await(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
@@ -140,6 +148,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The stream is over: what was to be sent on it is not.
   void OnClosed(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends a stream that is of no use any more.  The coordinator is told by that, so that it can tell
+  // the others.
+  void MaybeCancel(Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Opens the next stream if that is due, and nothing of the last one is under way.
   void MaybeReopen(absl::Time now, Actions* actions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // When the leader has something to do though nothing comes.
@@ -148,12 +159,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool away() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return session_->phase() == Session::Phase::kAway && leaving_ != Leaving::kDone;
   }
-  // Ends the rounds in completions_ and wakes whoever has what it waits for.
+  // The leader, or a follower that was to take over, goes: wakes the next one.
+  void HandOverLead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends the rounds in completions_.
   void Deliver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeDone() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The first follower that still waits, or null.
   Waiter* FirstWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status EndStream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Leaves without the coordinator's knowledge; `in_order`: which it asked for.
+  absl::Status GiveUpReturning(bool in_order) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Background() ABSL_LOCKS_EXCLUDED(mutex_);
 
   Clock* const clock_;
@@ -163,6 +178,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   absl::Mutex mutex_;
   const std::unique_ptr<Session> session_ ABSL_PT_GUARDED_BY(mutex_);
   const Session* const fixed_;
+  const wire::Joined joined_at_first_;
   absl::flat_hash_map<uint64_t, std::shared_ptr<Round>> rounds_ ABSL_GUARDED_BY(mutex_);
   int64_t asynchronous_ ABSL_GUARDED_BY(mutex_) = 0;  // of rounds_
   std::vector<Session::Completion> completions_ ABSL_GUARDED_BY(mutex_);
@@ -171,13 +187,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  // Writes that were handed out to be performed, and those that were.  While they differ a thread
-  // is about to write on the stream.
-  uint64_t writes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::atomic<uint64_t> written_{0};
-  int attempts_ ABSL_GUARDED_BY(mutex_) = 0;  // to come back, since the last time joined
+  // Writes and Reads that were handed out to be performed, and those that were.  While they differ
+  // a thread is about to use the stream, or still does.
+  uint64_t handed_out_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::atomic<uint64_t> performed_{0};
+  int attempts_ ABSL_GUARDED_BY(mutex_) = 0;  // to come back, since the last stream that was of use
+  absl::Time back_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // joined again
   absl::Time retry_at_ ABSL_GUARDED_BY(mutex_);
+  bool ended_well_ ABSL_GUARDED_BY(mutex_) = false;  // by the coordinator, if closed_
+  bool abandon_ ABSL_GUARDED_BY(mutex_) = false;     // left while away: an attempt is to end
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  // Finish was called and has not returned that all have finished.
+  bool finishing_ ABSL_GUARDED_BY(mutex_) = false;
 
   bool leading_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<Waiter*> followers_ ABSL_GUARDED_BY(mutex_);

@@ -74,7 +74,7 @@ class RemoteGroup final : public Group {
 
   absl::Status AddLayer(const std::string& name, LayerState* state) override {
     if (absl::Status s = Usable(); !s.ok()) return s;
-    const uint32_t most = session().joined().limits.max_layer_name_bytes;
+    const uint32_t most = connection_->joined_at_first().limits.max_layer_name_bytes;
     if (name.empty() || name.size() > most) {
       return absl::InvalidArgumentError(absl::StrCat("layer name \"", name, "\" has ", name.size(),
                                                      " bytes, expected 1 to ", most));
@@ -181,7 +181,7 @@ class RemoteGroup final : public Group {
   Connection::View View() const {
     // In a child of a fork the lock may be held for ever; what the join said is still right.
     if (connection_->fork_guard().Forked()) {
-      const wire::Joined& joined = session().joined();
+      const wire::Joined& joined = connection_->joined_at_first();
       return {joined.epoch, joined.members, joined.hosts};
     }
     return connection_->view();

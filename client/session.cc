@@ -282,6 +282,13 @@ void Session::OnJoined(wire::Joined* joined, std::vector<Completion>* done) {
     Garbled(Invalid("back in epoch ", joined->epoch, " of another run or an earlier time"), done);
     return;
   }
+  if (again && !finished_) {
+    // Whom a boundary admitted while this member was away.
+    std::vector<uint32_t> admitted;
+    std::set_difference(joined->members.begin(), joined->members.end(), joined_.members.begin(),
+                        joined_.members.end(), std::back_inserter(admitted));
+    if (!admitted.empty()) admission_ = Admission{std::move(admitted), /*provide=*/false};
+  }
   joined_ = std::move(*joined);
   if (joined_.round_timeout <= absl::ZeroDuration()) joined_.round_timeout = join_.round_timeout;
   phase_ = Phase::kJoined;
@@ -336,10 +343,10 @@ bool Session::AnsweredBefore(const RoundKey& key, std::string_view raw,
                                                   pending_[key.round - first_pending_].answered);
   // Only who replays is answered twice.
   if (key.round == 0 || !old || !resumable()) return false;
-  for (const Kept& kept : kept_) {
-    if (kept.round == key.round && kept.bytes != raw) {
-      Garbled(Invalid("another answer to ", Describe(key), " than before"), done);
-    }
+  const auto kept = std::find_if(kept_.begin(), kept_.end(),
+                                 [&](const Kept& each) { return each.round == key.round; });
+  if (kept != kept_.end() && kept->bytes != raw) {
+    Garbled(Invalid("another answer to ", Describe(key), " than before"), done);
   }
   return true;
 }
@@ -375,7 +382,7 @@ void Session::OnFailure(const Failure& failure, std::string_view raw, absl::Time
   if (failure.key.round == 0) {
     // The coordinator goes down, or is not ready for those that come back: there may be another.
     if (resumable() && failure.code == absl::StatusCode::kUnavailable) {
-      last_error_ = failure.text;
+      farewell_ = failure.text;
       return;
     }
     // Of a stream that has not joined yet the coordinator does not know whose it is.
@@ -450,8 +457,8 @@ void Session::Closed(const absl::Status& why, absl::Time now, std::vector<Comple
       why.ok() ? "it ended the stream" : std::string(why.message().data(), why.message().size());
   if (resumable()) {
     if (phase_ != Phase::kAway) away_since_ = now;
-    // What the coordinator itself said comes first.
-    if (last_error_.empty() || !why.ok()) last_error_ = reason;
+    // What the coordinator itself said on this stream comes first.
+    last_error_ = farewell_.empty() ? reason : std::exchange(farewell_, {});
     attempts_ += phase_ == Phase::kAway ? 1 : 0;
     phase_ = Phase::kAway;
     replay_ = false;
@@ -512,6 +519,15 @@ Bytes Session::Leave(std::string_view reason) {
   wire::Leave leave;
   leave.reason = std::string(reason);
   return Share(codec_.Encode(leave));
+}
+
+bool Session::ReturnToLeave(absl::Time now) {
+  SYNCNORM_CHECK(phase_ == Phase::kLeft);
+  if (!resumable()) return false;
+  phase_ = Phase::kAway;
+  away_since_ = now;
+  attempts_ = 0;
+  return true;
 }
 
 absl::StatusOr<Bytes> Session::Finish() {

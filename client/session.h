@@ -111,6 +111,10 @@ class Session {
   // The bytes of a Leave; nothing can be submitted from then on.  Call when nothing is pending.
   // Null if there is no stream to send it on.
   Bytes Leave(std::string_view reason);
+  // After a Leave whose stream broke before the coordinator ended it: away again, to say it once
+  // more.  The coordinator that had heard it refuses this member then.  False if there is no coming
+  // back.
+  bool ReturnToLeave(absl::Time now);
   // No data is left.  The bytes to send, if any; finished() until all others have finished.  Call
   // when nothing is pending.  kFailedPrecondition if the group's policy has no such thing.
   absl::StatusOr<Bytes> Finish();
@@ -205,7 +209,8 @@ class Session {
   absl::Time away_since_;
   int attempts_ = 0;
   std::string last_error_;
-  bool replay_ = false;  // TakeReplay is due
+  std::string farewell_;  // why the coordinator is about to end the stream, as it says
+  bool replay_ = false;   // TakeReplay is due
 
   // Rounds first_pending_, first_pending_ + 1, ...; the front one is unanswered.
   std::deque<Pending> pending_;

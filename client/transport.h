@@ -19,7 +19,8 @@
 //     failed is reported as written; the end of the stream tells why.
 //   * Cancel makes an outstanding Read, and so Next, end with kClosed without delay.
 //   * A Write that comes after the end of the stream has been told is lost; its end is told by
-//     another kClosed.  Before Open no Write may be outstanding.
+//     another kClosed.  Before Open no Write may be outstanding, and no other thread
+//     be inside Write, Read or Cancel.
 #pragma once
 
 #include <cstdint>

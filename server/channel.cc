@@ -1,5 +1,9 @@
 #include "server/channel.h"
 
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
 #include "proto/grpc_settings.h"
 
 namespace syncnorm::server {
@@ -11,14 +15,19 @@ constexpr int kKeepaliveMs = 10'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 // Workers may ping that often.
 constexpr int kMinPingMs = 5'000;
-// A connection that does not finish its HTTP/2 settings: idle or hostile.
-constexpr int kHandshakeMs = 5'000;
 // No metadata is used; gRPC's own headers are some 200 bytes.
 constexpr int kMetadataBytes = 8 << 10;
 
+// gRPC's times are ints, and at least one millisecond.
+int Milliseconds(absl::Duration time) {
+  return static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(time), 1,
+                                              std::numeric_limits<int>::max()));
+}
+
 }  // namespace
 
-void Configure(const Limits& limits, grpc::ServerBuilder* builder) {
+void Configure(const Settings& settings, grpc::ServerBuilder* builder) {
+  const Limits& limits = settings.limits;
   // Not GRPC_ARG_MINIMAL_STACK: it would save 2 % of the instructions, and leaves out the filter
   // that holds the limit on a message's size.
   builder->SetMaxReceiveMessageSize(static_cast<int>(MaxMessageBytes(limits)));
@@ -32,7 +41,11 @@ void Configure(const Limits& limits, grpc::ServerBuilder* builder) {
   // A second coordinator on the port is an error, not half of the connections.
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytes);
-  builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
+  // A connection that sends nothing, or that opens no stream, is idle or hostile.
+  builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                              Milliseconds(settings.timeouts.handshake));
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
+                              Milliseconds(settings.timeouts.idle));
   // More than that could not join anyway; the core refuses them by name.
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                               static_cast<int>(limits.streams) + 1);

@@ -4,11 +4,11 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include "server/limits.h"
+#include "server/coordinator.h"
 
 namespace syncnorm::server {
 
 // The arguments of every connection of the server.
-void Configure(const Limits& limits, grpc::ServerBuilder* builder);
+void Configure(const Settings& settings, grpc::ServerBuilder* builder);
 
 }  // namespace syncnorm::server

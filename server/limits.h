@@ -79,6 +79,12 @@ struct Timeouts {
   // From a group's first join to its failure, where the members say nothing: the time that a
   // cluster takes to start the last of the workers.
   absl::Duration join = absl::Minutes(5);
+  // From a connection's opening to its first stream's: TLS and the settings of HTTP/2, a few round
+  // trips.
+  absl::Duration handshake = absl::Seconds(5);
+  // For a connection that has no stream, to open one, or another.  A worker opens its stream at
+  // once; more is for tools, which open a new connection when they need it.
+  absl::Duration idle = absl::Seconds(10);
   // From a stream's opening to its Join, which the worker sends at once: only an idle or hostile
   // peer takes longer.
   absl::Duration hello = absl::Seconds(5);

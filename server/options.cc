@@ -69,6 +69,13 @@ ABSL_FLAG(absl::Duration, reconnect_grace, Timeouts().reconnect,
           "from the end of a member's connection to its loss, for it to come back");
 ABSL_FLAG(absl::Duration, resume_timeout, Timeouts().resume,
           "after a restart, from the first member that resumes a run to the last");
+ABSL_FLAG(bool, replace_duplicates, Timeouts().replace_duplicates,
+          "a worker that claims a living member's rank takes its place, and the epoch ends; "
+          "otherwise the newcomer is refused");
+ABSL_FLAG(absl::Duration, handshake_timeout, Timeouts().handshake,
+          "from a connection's opening to the end of its handshake");
+ABSL_FLAG(absl::Duration, idle_timeout, Timeouts().idle,
+          "for a connection without a stream, to its end");
 ABSL_FLAG(absl::Duration, hello_timeout, Timeouts().hello, "from a stream's opening to its Join");
 ABSL_FLAG(absl::Duration, drain_grace, absl::Seconds(10),
           "for rounds in flight to finish after SIGTERM");
@@ -93,6 +100,8 @@ ABSL_FLAG(uint64_t, max_kept_bytes, Limits().kept_bytes,
 ABSL_FLAG(uint32_t, max_open_rounds, Limits().open_rounds, "open rounds per group");
 ABSL_FLAG(uint64_t, max_open_bytes, Limits().open_bytes,
           "bytes of values in open rounds, per group");
+ABSL_FLAG(uint64_t, max_handover_bytes, Limits().handover_bytes,
+          "bytes of the state that is handed over to late workers, per group");
 ABSL_FLAG(uint32_t, max_queued_messages, Limits().queued_messages,
           "messages that wait for one worker to read before it is cut off");
 ABSL_FLAG(uint64_t, max_queued_bytes, Limits().queued_bytes, "bytes of those");
@@ -132,6 +141,8 @@ absl::Status Check(const Options& options) {
   return First({
       CheckPositive("round_timeout", timeouts.round),
       CheckPositive("join_timeout", timeouts.join),
+      CheckPositive("handshake_timeout", timeouts.handshake),
+      CheckPositive("idle_timeout", timeouts.idle),
       CheckPositive("hello_timeout", timeouts.hello),
       timeouts.reconnect >= absl::ZeroDuration() ? absl::OkStatus()
                                                  : Bad("reconnect_grace", "is below 0"),
@@ -150,6 +161,7 @@ absl::Status Check(const Options& options) {
       CheckRange("max_kept_bytes", limits.kept_bytes, 1, kMaxBytes),
       CheckRange("max_open_rounds", limits.open_rounds, 1, kAny),
       CheckRange("max_open_bytes", limits.open_bytes, 1, kMaxBytes),
+      CheckRange("max_handover_bytes", limits.handover_bytes, 1, kMaxBytes),
       CheckRange("max_queued_messages", limits.queued_messages, 1, kAny),
       CheckRange("max_queued_bytes", limits.queued_bytes, 1, kMaxBytes),
   });
@@ -258,9 +270,12 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   Timeouts& timeouts = options.server.settings.timeouts;
   timeouts.round = absl::GetFlag(FLAGS_round_timeout);
   timeouts.join = absl::GetFlag(FLAGS_join_timeout);
+  timeouts.handshake = absl::GetFlag(FLAGS_handshake_timeout);
+  timeouts.idle = absl::GetFlag(FLAGS_idle_timeout);
   timeouts.hello = absl::GetFlag(FLAGS_hello_timeout);
   timeouts.reconnect = absl::GetFlag(FLAGS_reconnect_grace);
   timeouts.resume = absl::GetFlag(FLAGS_resume_timeout);
+  timeouts.replace_duplicates = absl::GetFlag(FLAGS_replace_duplicates);
   timeouts.straggler_warning = absl::GetFlag(FLAGS_straggler_warning);
   Limits& limits = options.server.settings.limits;
   limits.groups = absl::GetFlag(FLAGS_max_groups);
@@ -274,6 +289,7 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   limits.kept_bytes = absl::GetFlag(FLAGS_max_kept_bytes);
   limits.open_rounds = absl::GetFlag(FLAGS_max_open_rounds);
   limits.open_bytes = absl::GetFlag(FLAGS_max_open_bytes);
+  limits.handover_bytes = absl::GetFlag(FLAGS_max_handover_bytes);
   limits.queued_messages = absl::GetFlag(FLAGS_max_queued_messages);
   limits.queued_bytes = absl::GetFlag(FLAGS_max_queued_bytes);
   if (absl::Status status = Check(options); !status.ok()) return status;

@@ -60,7 +60,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   auto server = std::unique_ptr<Server>(new Server);
   auto running = std::make_unique<Running>(options, *std::move(security));
   grpc::ServerBuilder builder;
-  Configure(options.settings.limits, &builder);
+  Configure(options.settings, &builder);
   int port = 0;
   builder.AddListeningPort(options.listen.With(options.listen.port), running->credentials, &port);
   running->service.AddTo(&builder);

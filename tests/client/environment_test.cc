@@ -27,6 +27,8 @@ class EnvironmentTest : public ::testing::Test {
                              "SYNCNORM_GROUP",
                              "SYNCNORM_CONNECT_TIMEOUT",
                              "SYNCNORM_ROUND_TIMEOUT",
+                             "SYNCNORM_ON_LOSS",
+                             "SYNCNORM_NON_FINITE",
                              "RANK",
                              "WORLD_SIZE",
                              "MASTER_ADDR",
@@ -82,6 +84,31 @@ TEST_F(EnvironmentTest, ReadsItsOwnVariables) {
   EXPECT_EQ(options->group, "stage:2");
   EXPECT_EQ(options->connect_timeout, absl::Seconds(90));
   EXPECT_EQ(options->round_timeout, absl::Seconds(90));
+}
+
+TEST_F(EnvironmentTest, ReadsThePolicies) {
+  EXPECT_EQ(With("SYNCNORM_GROUP", "g")->on_loss, OnLoss::kFail);
+  EXPECT_EQ(With("SYNCNORM_GROUP", "g")->non_finite, NonFinite::kFail);
+  EXPECT_EQ(With("SYNCNORM_ON_LOSS", "fail")->on_loss, OnLoss::kFail);
+  EXPECT_EQ(With("SYNCNORM_ON_LOSS", "shrink")->on_loss, OnLoss::kShrink);
+  EXPECT_EQ(With("SYNCNORM_ON_LOSS", "finish")->on_loss, OnLoss::kFinish);
+  EXPECT_EQ(With("SYNCNORM_ON_LOSS", "")->on_loss, OnLoss::kFail);
+  EXPECT_EQ(With("SYNCNORM_NON_FINITE", "fail")->non_finite, NonFinite::kFail);
+  EXPECT_EQ(With("SYNCNORM_NON_FINITE", "propagate")->non_finite, NonFinite::kPropagate);
+  EXPECT_EQ(With("SYNCNORM_NON_FINITE", "drop")->non_finite, NonFinite::kDrop);
+}
+
+TEST_F(EnvironmentTest, APolicyThatThereIsNotIsRefusedWithThoseThatThereAre) {
+  for (const std::string value : {"Shrink", "ignore", "1", "shrink "}) {
+    const absl::Status loss = With("SYNCNORM_ON_LOSS", value).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(loss)) << loss;
+    EXPECT_THAT(Text(loss), AllOf(HasSubstr("SYNCNORM_ON_LOSS is \"" + value + "\""),
+                                  HasSubstr("fail"), HasSubstr("shrink"), HasSubstr("finish")));
+    const absl::Status finite = With("SYNCNORM_NON_FINITE", value).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(finite)) << finite;
+    EXPECT_THAT(Text(finite), AllOf(HasSubstr("SYNCNORM_NON_FINITE is \"" + value + "\""),
+                                    HasSubstr("fail"), HasSubstr("propagate"), HasSubstr("drop")));
+  }
 }
 
 TEST_F(EnvironmentTest, ReadsTorchrunButNotItsPort) {

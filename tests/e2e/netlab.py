@@ -20,12 +20,16 @@ class Netlab:
             raise harness.Skipped(f"no network script at SYNCNORM_NETLAB='{self.script}'")
 
     def __enter__(self):
-        up = subprocess.run([self.script, "up", str(self.hosts), "--delay", str(self.delay_us)],
-                            capture_output=True, text=True, timeout=60)
-        if "already up" in up.stderr:
-            raise harness.Skipped("another network is up on this machine")
-        assert up.returncode == 0, up.stderr
-        return self
+        # The one before may still be on its way out, and take the new one's devices with it.
+        for _ in range(3):
+            up = subprocess.run([self.script, "up", str(self.hosts), "--delay", str(self.delay_us)],
+                                capture_output=True, text=True, timeout=60)
+            if up.returncode == 0:
+                return self
+            if "already up" in up.stderr:
+                raise harness.Skipped("another network is up on this machine")
+            self.__exit__()  # half a network would be in the others' way
+        raise AssertionError(f"no network: {up.stderr}")
 
     def __exit__(self, *_):
         subprocess.run([self.script, "down"], check=True, timeout=60)

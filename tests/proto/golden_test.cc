@@ -13,6 +13,7 @@
 #include "absl/strings/escaping.h"
 #include "proto/codec.h"
 #include "proto/layer_state.h"
+#include "proto/member_state.h"
 #include "tests/proto/samples.h"
 
 namespace syncnorm::wire {
@@ -71,6 +72,7 @@ TEST(GoldenTest, MessagesThatOneDotOneAddedAreWrittenAsItWroteThem) {
   ExpectGolden("restored", Restored{codec.Encode(SampleResult())});
   ExpectGolden("finish", Finish{});
   ExpectGolden("epoch_changed", SampleEpochChanged());
+  ExpectGoldenBytes("member_state", EncodeMemberState(SampleMemberState()));
   ExpectGoldenBytes("handover_from_worker", codec.EncodeFromWorker(Handover{"state", true}));
   ExpectGoldenBytes("handover_to_worker", codec.EncodeToWorker(Handover{"state", true}));
 }
@@ -121,6 +123,11 @@ TEST(GoldenTest, BytesOfOneDotOneAreReadAsTheyWereMeant) {
   EXPECT_EQ(answer.epoch_changed.admitted, changed.admitted);
   ASSERT_TRUE(codec.Decode(Read("handover_to_worker"), &answer).ok());
   EXPECT_EQ(answer.handover.chunk, "state");
+  const auto member = DecodeMemberState(Read("member_state"));
+  ASSERT_TRUE(member.ok()) << member.status();
+  EXPECT_EQ(member->layers, SampleMemberState().layers);
+  EXPECT_EQ(member->trainer, SampleMemberState().trainer);
+  EXPECT_EQ(member->boundaries, SampleMemberState().boundaries);
 }
 
 TEST(GoldenTest, BytesOfVersionOneAreReadAsTheyWereMeant) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "proto/layer_state.h"
+#include "proto/member_state.h"
 #include "proto/wire.h"
 
 namespace syncnorm::wire {
@@ -106,5 +107,9 @@ inline EpochChanged SampleEpochChanged() {
 }
 
 inline LayerState SampleLayerState() { return {{"running_mean", {0.5, -1.25}}, {"steps", {17}}}; }
+
+inline MemberState SampleMemberState() {
+  return {{{"bn1", EncodeLayerState(SampleLayerState())}, {"bn2", ""}}, "weights of step 17", 4};
+}
 
 }  // namespace syncnorm::wire

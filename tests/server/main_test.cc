@@ -80,6 +80,14 @@ TEST(MainTest, BadCommandLinesAreOneClearLine) {
   ExpectOneLine(RunToEnd({kProgram, "--bogus=1"}), "bogus");
   ExpectOneLine(RunToEnd({kProgram, "--round_timeout=soon"}), "round_timeout");
   ExpectOneLine(RunToEnd({kProgram, "--round_timeout=-1s"}), "--round_timeout: -1s is not above 0");
+  for (const char* flag :
+       {"join_timeout", "hello_timeout", "handshake_timeout", "idle_timeout", "resume_timeout"}) {
+    ExpectOneLine(RunToEnd({kProgram, absl::StrCat("--", flag, "=0")}),
+                  absl::StrCat("--", flag, ": 0 is not above 0"));
+  }
+  ExpectOneLine(RunToEnd({kProgram, "--reconnect_grace=-1ms"}), "--reconnect_grace: is below 0");
+  ExpectOneLine(RunToEnd({kProgram, "--max_handover_bytes=0"}),
+                "--max_handover_bytes: 0 is not within 1 to");
   ExpectOneLine(RunToEnd({kProgram, "--listen=nowhere"}), "expected HOST:PORT");
   ExpectOneLine(RunToEnd({kProgram, "--kept_rounds=1"}), "--kept_rounds: 1 is not within 2 to");
   ExpectOneLine(RunToEnd({kProgram, "--log_level=loud"}), "--log_level: ");
@@ -175,6 +183,65 @@ TEST(MainTest, ASignalDrainsAndEndsWithStatusZero) {
     EXPECT_EQ(program.process().Wait(), 0);
     EXPECT_THAT(program.process().Errors(), HasSubstr("drained"));
   }
+}
+
+TEST(MainTest, ALivingRankIsReplacedOnlyWhereTheCoordinatorWasToldSo) {
+  for (const bool replace : {false, true}) {
+    Program program({absl::StrCat("--replace_duplicates=", replace)});
+    TestWorker holder(program.address());
+    holder.Join(0, 1);
+    holder.ReadJoined();
+    TestWorker newcomer(program.address());
+    wire::Join join = newcomer.MakeJoin(0, 1);
+    join.incarnation.assign(wire::kIncarnationBytes, 'n');
+    newcomer.Send(join);
+    if (replace) {
+      newcomer.ReadJoined();
+      EXPECT_EQ(holder.ReadFailure().code, absl::StatusCode::kFailedPrecondition);
+    } else {
+      EXPECT_EQ(newcomer.ReadFailure().code, absl::StatusCode::kAlreadyExists);
+      holder.Contribute(1, 3);
+      EXPECT_EQ(holder.ReadResult().moments.values[0], 3);
+    }
+  }
+}
+
+// The grace is over as soon as the connection is; the default one would be noticed below.
+TEST(MainTest, TheGraceForMembersThatComeBackIsKept) {
+  for (const char* grace : {"0", "700ms"}) {
+    Program program({absl::StrCat("--reconnect_grace=", grace)});
+    TestWorker survivor(program.address());
+    auto victim = std::make_unique<TestWorker>(program.address());
+    survivor.Join(0, 2);
+    victim->Join(1, 2);
+    survivor.ReadJoined();
+    victim->ReadJoined();
+    survivor.Contribute(1);
+    const absl::Time before = MonotonicClock().Now();
+    victim.reset();
+    EXPECT_EQ(survivor.ReadFailure().ranks, std::vector<uint32_t>{1});
+    const absl::Duration took = MonotonicClock().Now() - before;
+    if (std::string(grace) == "0") {
+      EXPECT_LT(took, absl::Milliseconds(140));
+    } else {
+      EXPECT_GE(took, absl::Milliseconds(700));
+    }
+  }
+}
+
+TEST(MainTest, ARunIsResumedForAsLongAsTheCoordinatorWasTold) {
+  Program program({"--resume_timeout=200ms"});
+  TestWorker worker(program.address());
+  wire::Join join = worker.MakeJoin(0, 2);
+  join.resume.emplace();
+  join.resume->run_id = 7;
+  join.resume->coordinator_id = 7;
+  join.resume->epoch = 3;
+  join.resume->members = {0, 1};
+  worker.Send(join);
+  const Failure failure = worker.ReadFailure();
+  EXPECT_EQ(failure.code, absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(failure.text, HasSubstr("rank 1 did not resume within 0.2 s"));
 }
 
 TEST(MainTest, TheGraceOfADrainIsKept) {

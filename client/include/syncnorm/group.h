@@ -184,7 +184,8 @@ class Group : public Reducer {
   // Ends the membership cleanly, once everything submitted has been answered.  Later calls fail
   // with kFailedPrecondition.  Safe to call twice.  Otherwise:
   //   the membership's failure  it had failed before;
-  //   kDeadlineExceeded         the coordinator did not confirm within 1 s; it is over anyway.
+  //   kDeadlineExceeded         the coordinator did not confirm within 1 s; it is over anyway;
+  //   kUnavailable              the coordinator was away, and not back within 1 s; likewise.
   virtual absl::Status Leave() = 0;
 };
 

@@ -6,7 +6,7 @@ returning, and says by Skipped what it lacks.
 import importlib
 
 MODULES = ("workers", "coordinator", "network", "protocol", "members", "machine",
-           "policies")
+           "policies", "hostile")
 
 
 def rows():

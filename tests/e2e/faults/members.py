@@ -37,7 +37,7 @@ def fault_46_two_jobs_of_one_name(world):
     world.coordinator()
     workers = world.workers(2, steps=20, progress=True, compute="2ms", job="a")
     workers[0].wait_line("step 1")
-    refused(world.worker(1, 2, job="b"), "ALREADY_EXISTS", 'job "a"', 'job "b"', "rank 0")
+    refused(world.worker(1, 2, job="b"), "ALREADY_EXISTS", 'job "a"', 'job "b"', "rank 1")
     for worker in workers:
         assert worker.wait() == 0, str(worker)
     world.check_histories()
