@@ -20,8 +20,8 @@ constexpr int kMetadataBytes = 8 << 10;
 
 // gRPC's times are ints, and at least one millisecond.
 int Milliseconds(absl::Duration time) {
-  return static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(time), 1,
-                                              std::numeric_limits<int>::max()));
+  return static_cast<int>(
+      std::clamp<int64_t>(absl::ToInt64Milliseconds(time), 1, std::numeric_limits<int>::max()));
 }
 
 }  // namespace

@@ -103,11 +103,17 @@ absl::Status Coordinator::Check(const wire::Join& join) const {
     return absl::InvalidArgumentError(
         absl::StrCat("rank ", join.rank, " is outside of world_size ", join.world_size));
   }
-  if (group == nullptr && groups_.size() >= settings_.limits.groups) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("all ", settings_.limits.groups, " groups are taken"));
-  }
   return absl::OkStatus();
+}
+
+bool Coordinator::HasRoom(StreamId stream, const wire::Join& join, Output* output) {
+  if (groups_.size() < settings_.limits.groups) return true;
+  Refuse(stream,
+         Alone(absl::StatusCode::kResourceExhausted, join,
+               absl::StrCat("group \"", join.group, "\": ", Worker(join.rank, join.host, join.pid),
+                            ": all ", settings_.limits.groups, " groups are taken")),
+         output);
+  return false;
 }
 
 Group* Coordinator::Find(const std::string& name) const {
@@ -196,10 +202,15 @@ void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join
     // Whatever becomes of it: a new group's epoch is a later one.
     shared_.epochs = std::max(shared_.epochs, join.resume->epoch);
   }
-  if (group == nullptr) group = Make(now, join);
+  if (group == nullptr) {
+    if (!HasRoom(stream, join, output)) return;
+    group = Make(now, join);
+  }
   Group::Welcome welcome = group->Join(now, stream, join, output);
   if (welcome == Group::Welcome::kMakeNew) {
+    // The one that is over counts for as long as it has streams.
     Settle(now, group, first, output);
+    if (!HasRoom(stream, join, output)) return;
     group = Make(now, join);
     welcome = group->Join(now, stream, join, output);
   }

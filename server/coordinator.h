@@ -133,6 +133,8 @@ class Coordinator {
   Group* Find(const std::string& name) const;
   // The group of that name whose run it is, and where it may be resumed; null if there is none.
   Group* FindRun(const std::string& name, uint64_t run) const;
+  // Whether there may be one group more; otherwise the stream is refused.
+  bool HasRoom(StreamId stream, const wire::Join& join, Output* output);
   Group* Make(absl::Time now, const wire::Join& join);
   // Why the run that the worker wants to resume is over; none if it may be resumed.
   std::optional<Failure> Over(const wire::Join& join) const;

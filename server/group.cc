@@ -665,6 +665,8 @@ void Group::Shut(absl::Time now, Output* output) {
 void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> ranks,
                   const std::string& what, Output* output) {
   state_ = State::kClosed;
+  std::vector<uint32_t> admitted;  // and not Joined yet: their Join is still to be answered
+  if (handing_over_.has_value()) admitted = std::move(handing_over_->to);
   handing_over_.reset();
   const std::string why = absl::StrCat(what, "; epoch ", members_.epoch(), " is closed");
   rounds_->FailOpen(now, code, ranks, why, &answers_);
@@ -678,6 +680,10 @@ void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> r
   }
   for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
     TurnAway(candidate.member.stream, *closed_, output);
+  }
+  for (const uint32_t rank : admitted) {
+    TurnAway(members_.member(rank).stream, *closed_, output);
+    members_.Gone(rank, Member::State::kLost);
   }
   SendToAll(Encode(*closed_), /*answer=*/false, /*close=*/false, output);
   Note(Note::Severity::kWarning, closed_->text, output);

@@ -6,6 +6,9 @@
 //   validity       without a policy that leaves members out, it holds one of every rank
 //   fencing        once a later process has a rank, none before it is in a result
 //
+// What only dead processes have got is unknown to a coordinator that was started again: it is no
+// result any more.
+//
 // Contributions can be told apart in their sum: each is a power of two, of its rank and of its
 // process (Mark).
 //
@@ -16,7 +19,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <tuple>
+#include <utility>
 
 #include "proto/wire.h"
 
@@ -38,16 +41,28 @@ class Ledger {
   // Of a group of that size; `complete`: its policies leave nobody out.
   Ledger(uint32_t world, bool complete) : world_(world), complete_(complete) {}
 
-  void Add(uint64_t run, const wire::Result& result, const std::string& bytes);
+  // The process that has `rank` now got it.
+  void Add(uint64_t run, uint32_t rank, const wire::Result& result, const std::string& bytes);
+  // The process that had `rank` is no more.
+  void Died(uint32_t rank);
+  void CoordinatorRestarted();
 
  private:
   static constexpr int kNobody = -1;
   using Lives = std::array<int, kMaxWorld>;  // by rank, in one result
 
+  struct Entry {
+    std::string bytes;
+    Lives lives;
+    uint32_t known = 0;        // ranks whose processes got it and live: bits
+    bool of_this_life = true;  // of the coordinator
+  };
+
+  Lives Check(const wire::Result& result) const;
+
   const uint32_t world_;
   const bool complete_;
-  std::map<std::tuple<uint64_t, uint64_t, uint64_t>, std::string> results_;  // run, epoch, round
-  std::map<uint64_t, std::map<uint64_t, Lives>> lives_;                      // run, round
+  std::map<uint64_t, std::map<std::pair<uint64_t, uint64_t>, Entry>> runs_;  // round, epoch
 };
 
 }  // namespace syncnorm::fuzz

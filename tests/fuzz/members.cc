@@ -69,6 +69,7 @@ void Members::Start(uint32_t rank) {
   Worker& worker = workers_[rank];
   const uint32_t life = worker.session == nullptr ? worker.life : worker.life + 1;
   if (worker.stream != 0) shell_.Break(worker.stream);
+  ledger_.Died(rank);
   worker = Worker();
   worker.life = life;
   worker.session = std::make_unique<Session>("fuzz:1", MakeJoin(rank, life));
@@ -163,7 +164,7 @@ void Members::Receive(uint32_t rank, const Bytes& bytes) {
   }
   if (incoming_.kind == wire::CoordinatorMessage::Kind::kResult &&
       session.phase() == Session::Phase::kJoined) {
-    ledger_.Add(session.joined().run_id, incoming_.result, *bytes);
+    ledger_.Add(session.joined().run_id, rank, incoming_.result, *bytes);
   }
   session.Receive(&incoming_, *bytes, shell_.now(), &done_);
   const wire::Joined& joined = session.joined();
@@ -246,6 +247,7 @@ void Members::Kill(uint32_t rank, bool noticed) {
   Worker& worker = workers_[rank];
   if (worker.session == nullptr) return;
   Drop(rank, noticed);
+  ledger_.Died(rank);
   const uint32_t life = worker.life + 1;
   worker = Worker();
   worker.life = life;
@@ -295,6 +297,8 @@ void Members::Tell(uint32_t rank, Lie lie) {
     case Lie::kOtherShape:
       contribution = MakeContribution(rank, worker.next);
       contribution.moments = Moments::Sums(2, 3, Precision::kF32);
+      contribution.moments.count = OtherMark(rank);
+      contribution.moments.values.assign(6, static_cast<double>(OtherMark(rank)));
       break;
     case Lie::kOldEpoch:
       contribution.key.epoch += worker.next % 2 == 0 ? 1 : -1;
@@ -386,6 +390,7 @@ void Members::PassToDeadline() {
 
 void Members::Restart() {
   shell_.Restart();
+  ledger_.CoordinatorRestarted();
   strangers_.clear();
   for (uint32_t rank = 0; rank < plan_.world; ++rank) {
     if (workers_[rank].stream != 0) Closed(rank, "connection reset");

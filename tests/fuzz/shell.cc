@@ -1,6 +1,8 @@
 #include "tests/fuzz/shell.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -197,11 +199,20 @@ void Shell::Finish() {
 }
 
 void Shell::Deliver() {
+  // For whoever looks into a finding.
+  static const bool log = std::getenv("SYNCNORM_FUZZ_LOG") != nullptr;
+  for (const server::Note& note : output_.notes) {
+    if (log) std::fprintf(stderr, "%s %s\n", Time().c_str(), note.text.c_str());
+  }
   for (const server::Reply& reply : output_.replies) {
     const auto it = streams_.find(reply.stream);
     SYNCNORM_REQUIRE(it != streams_.end() && it->second.open,
                      absl::StrCat("replies go to open streams, not to ", reply.stream));
     Stream& stream = it->second;
+    if (log) {
+      std::fprintf(stderr, "%s -> stream %d%s%s\n", Time().c_str(), static_cast<int>(reply.stream),
+                   reply.answer ? ", an answer" : "", reply.close ? ", the last" : "");
+    }
     if (reply.bytes != nullptr) {
       const absl::Status status = codec_.Decode(*reply.bytes, &to_worker_);
       SYNCNORM_REQUIRE(status.ok(), absl::StrCat("replies are messages: ", View(status)));
@@ -212,6 +223,10 @@ void Shell::Deliver() {
   }
   output_.Clear();
   CheckBounds();
+}
+
+std::string Shell::Time() const {
+  return absl::FormatDuration(now_ - absl::UnixEpoch() - absl::Hours(1));
 }
 
 void Shell::CheckBounds() const {

@@ -10,6 +10,8 @@
 // And at the end (Finish): every stream was answered or closed when all timers had run out, and a
 // drain leaves none.
 //
+// With SYNCNORM_FUZZ_LOG=1 it tells on stderr what the core notes and answers.
+//
 // Thread-safety: thread-compatible.
 #pragma once
 
@@ -17,6 +19,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <string>
 
 #include "absl/time/time.h"
 #include "proto/codec.h"
@@ -78,6 +81,7 @@ class Shell {
   // Takes the core's replies, and requires what the head of this file says.
   void Deliver();
   void CheckBounds() const;
+  std::string Time() const;  // since the start
 
   server::Settings settings_;
   std::unique_ptr<server::Coordinator> core_;

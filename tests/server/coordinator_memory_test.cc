@@ -23,7 +23,7 @@ constexpr int64_t kChannels = 2048;
 constexpr uint64_t kMiB = 1 << 20;
 
 // A sanitizer keeps what was freed: then only what the coordinator counts is checked.
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kResidentMeansHeld = false;
 #else
 constexpr bool kResidentMeansHeld = true;

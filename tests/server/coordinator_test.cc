@@ -189,6 +189,25 @@ TEST_F(CoordinatorTest, GroupsMembersAndStreamsAreLimited) {
   world.Form(1, "c");
 }
 
+// Found by fuzz_events: whoever takes the place of a member ends its group, and had a new one
+// whatever the limit.
+TEST_F(CoordinatorTest, AGroupThatIsOverCountsForAsLongAsItHasStreams) {
+  Settings settings = WithoutGrace();
+  settings.limits.groups = 1;
+  settings.timeouts.replace_duplicates = true;
+  CoreWorld world(settings);
+  const std::vector<StreamId> old = world.Form(2);
+  wire::Join join = MakeJoin(0, 2);
+  join.incarnation.assign(wire::kIncarnationBytes, 'n');
+  const Failure refused = world.TakeFailure(world.Join(join));
+  EXPECT_EQ(refused.code, absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(refused.text, HasSubstr("all 1 groups are taken"));
+  EXPECT_EQ(world.core().snapshot().groups, 1u);
+  EXPECT_EQ(world.TakeFailure(old[1]).ranks, std::vector<uint32_t>{0});
+  for (const StreamId stream : old) world.Disconnect(stream);
+  world.Form(2);
+}
+
 TEST_F(CoordinatorTest, AStreamThatDoesNotJoinIsClosed) {
   const StreamId silent = world_.Open();
   EXPECT_EQ(world_.core().NextDeadline(), world_.now() + absl::Seconds(5));

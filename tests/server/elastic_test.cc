@@ -502,6 +502,8 @@ TEST_F(ElasticTest, AClosedEpochJoinsNoAdmittedWorkerAnyMore) {
   world_.Contribute(w[0].stream(), far);
   late.Take();
   ASSERT_EQ(late.failures().size(), 1u);
+  // Found by fuzz_events: its Join was never answered, nor its stream closed.
+  EXPECT_FALSE(late.open());
   w[0].HandOver("", true);
   EXPECT_TRUE(late.Take().empty());
 }
