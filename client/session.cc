@@ -413,7 +413,9 @@ void Session::Answer(Pending* pending, std::string_view raw, absl::StatusOr<Mome
     // In order but for rounds that failed ahead of their turn.
     auto at = kept_.end();
     while (at != kept_.begin() && std::prev(at)->round > pending->key.round) --at;
-    kept_.insert(at, Kept{pending->key.round, std::string(raw)});
+    std::string bytes = std::exchange(spare_, {});
+    bytes.assign(raw);
+    kept_.insert(at, Kept{pending->key.round, std::move(bytes)});
     if (kept_.size() > kMaxKept) kept_.pop_front();
   }
   done->push_back({pending->key.round, std::move(result)});
@@ -426,7 +428,10 @@ void Session::Answer(Pending* pending, std::string_view raw, absl::StatusOr<Mome
 }
 
 void Session::Settle(uint64_t settled) {
-  while (!kept_.empty() && kept_.front().round <= settled) kept_.pop_front();
+  while (!kept_.empty() && kept_.front().round <= settled) {
+    spare_ = std::move(kept_.front().bytes);
+    kept_.pop_front();
+  }
 }
 
 void Session::Fail(absl::Status why, std::vector<Completion>* done) {

@@ -217,6 +217,7 @@ class Session {
   uint64_t first_pending_ = 1;
   size_t unanswered_ = 0;
   std::deque<Kept> kept_;  // answers that are not settled, by increasing round
+  std::string spare_;      // memory of one that is settled, for the next one
   absl::Time answered_at_ = absl::InfinitePast();  // when a round was last answered
   std::string last_failure_;                       // its text; empty if it was a result
 

@@ -147,7 +147,8 @@ std::optional<Failure> Coordinator::Over(const wire::Join& join) const {
   // A worker that knows of no run waits for the others, who resume theirs: under kShrink, and where
   // it only has not heard that it has joined, so that no round can have been answered.
   const bool gives_way =
-      current != nullptr && (join.on_loss == OnLoss::kShrink || join.resume->answered == 0) &&
+      current != nullptr &&
+      (join.on_loss == OnLoss::kShrink || (join.resume->answered == 0 && !join.resume->finished)) &&
       current->state() == Group::State::kForming && !current->members().resuming();
   if (!known && (current == nullptr || gives_way)) return std::nullopt;
   if (why != nullptr && why->group != join.group) why = nullptr;  // not for this one to read

@@ -12,8 +12,9 @@
 namespace syncnorm::server {
 namespace {
 
-// An earlier life may have issued epochs of which nobody who resumes has heard: those of the time that
-// a member may be away.  They come one a lost or finished member, of at most 1,024 groups of 1,024.
+// An earlier life may have issued epochs of which nobody who resumes has heard: those of the time
+// that a member may be away.  They come one a lost or finished member, of at most 1,024 groups of
+// 1,024.
 constexpr uint64_t kUnheardEpochs = 1 << 20;
 
 constexpr char kGoingDown[] = "the coordinator is going down";
@@ -69,8 +70,7 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
            absl::StrCat(members_.Name(), ": ", members_.Who(join.rank), " is back"), output);
       // Its Finish got lost with its stream.  If it had been heard, and all had finished since, the
       // member would not know of that epoch.
-      if (join.resume.has_value() && join.resume->finished &&
-          join.resume->epoch >= regrouped_ &&
+      if (join.resume.has_value() && join.resume->finished && join.resume->epoch >= regrouped_ &&
           members_.on_loss() != OnLoss::kFail && state_ == State::kRunning) {
         Finish(now, join.rank, output).IgnoreError();  // it has that policy
       }

@@ -135,7 +135,7 @@ Membership::Joining Membership::JoinResuming(const wire::Join& join) {
   const auto anew = std::find_if(members_.begin(), members_.end(), [](const Member& member) {
     return member.state == Member::State::kHere && member.anew;
   });
-  if (resume.answered > 0 && anew != members_.end()) {
+  if ((resume.answered > 0 || resume.finished) && anew != members_.end()) {
     const auto rank = static_cast<uint32_t>(anew - members_.begin());
     return Disagree(absl::StatusCode::kAborted, rank,
                     absl::StrCat(Who(rank), " has started anew, so that epoch ", resume.epoch,
@@ -161,7 +161,8 @@ Membership::Joining Membership::JoinAnew(const wire::Join& join) {
     return Refused(absl::StatusCode::kAlreadyExists, join.rank,
                    absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank), " holds"));
   }
-  const auto started = [](const Member& other) { return other.answered > 0; };
+  // While one has finished, the others may have gone on.
+  const auto started = [](const Member& other) { return other.answered > 0 || other.finished; };
   if (std::none_of(members_.begin(), members_.end(), started)) return joining;
   if (on_loss_ != OnLoss::kShrink) {
     return Disagree(absl::StatusCode::kAborted, join.rank,

@@ -1,8 +1,8 @@
 #include "server/rounds.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -57,17 +57,27 @@ std::string Guess(const std::vector<uint32_t>& senders, const Fingerprint& sent,
   return "the layers' order differs";
 }
 
+// Whether all are finite; false may be wrong.  What is not finite stays so in every sum, and eight
+// sums side by side are added without a branch, two at a time (callgrind, 512 values: 860 of 1,900
+// instructions less than by looking at each one's exponent).  Sums that overflow are the doubt.
+bool SurelyFinite(const std::vector<double>& values) {
+  constexpr size_t kLanes = 8;
+  double sums[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += values[i + lane];
+  }
+  for (; i < values.size(); ++i) sums[0] += values[i];
+  return std::all_of(std::begin(sums), std::end(sums),
+                     [](double sum) { return std::isfinite(sum); });
+}
+
 // "NaN in row 0 (mean) at channel 5"; empty if all are finite.
 std::string FirstNotFinite(const Moments& moments) {
-  // Adding one to an exponent of all ones carries into the sign: no branch, several at once.
-  constexpr uint64_t kExponent = uint64_t{0x7ff} << 52;
-  uint64_t carries = 0;
-  for (const double value : moments.values) {
-    carries |= (std::bit_cast<uint64_t>(value) & kExponent) + (uint64_t{1} << 52);
-  }
-  if (carries >> 63 == 0) return "";
+  if (SurelyFinite(moments.values)) return "";
   const auto found = std::find_if(moments.values.begin(), moments.values.end(),
                                   [](double value) { return !std::isfinite(value); });
+  if (found == moments.values.end()) return "";
   const auto index = static_cast<int64_t>(found - moments.values.begin());
   const int64_t row = index / moments.channels;
   const char* const what = std::isnan(*found) ? "NaN" : *found > 0 ? "Inf" : "-Inf";

@@ -32,10 +32,13 @@ TEST(GroupResumeTest, ACoordinatorThatIsStartedAgainLosesNoRound) {
   auto server = StartServer("127.0.0.1:0");
   const std::string address = server->address();
   const auto groups = ConnectAll(address, 3);
+  std::atomic<int> rounds{0};
   std::atomic<bool> stop{false};
   std::thread restarts([&] {
     for (int i = 0; i < 5; ++i) {
-      absl::SleepFor(absl::Milliseconds(60));
+      // In the middle of rounds, and as soon as the first one after a restart.
+      const int enough = rounds + (i % 2 == 0 ? 50 : 1);
+      while (rounds < enough) absl::SleepFor(absl::Milliseconds(1));
       server.reset();
       server = StartServer(address);
     }
@@ -50,6 +53,7 @@ TEST(GroupResumeTest, ACoordinatorThatIsStartedAgainLosesNoRound) {
       ASSERT_TRUE(result.ok()) << result.status();
       if (result->count > 999) break;
       ASSERT_EQ(*result, Expected(3, round));
+      if (rank == 0) ++rounds;
     }
   });
   restarts.join();

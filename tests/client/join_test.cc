@@ -42,6 +42,7 @@ class JoinTest : public ::testing::Test {
     Failure failure;
     failure.code = code;
     failure.text = std::move(text);
+    failure.group = "world";
     return codec_.Encode(failure);
   }
   static FakeTransport::Script Refused() {

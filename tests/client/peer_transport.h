@@ -77,7 +77,7 @@ class PeerTransport final : public Transport {
       absl::MutexLock lock(&mutex_);
       SYNCNORM_CHECK(ended_ && !writing_ && !reading_);
       SYNCNORM_CHECK(inside_ == 0);  // nobody uses the last stream any more
-      ended_ = broken_ = false;
+      ended_ = broken_ = lost_ = false;
       written_any_ = false;
       inbox_.clear();
       opened_.push_back(Now());
@@ -96,8 +96,9 @@ class PeerTransport final : public Transport {
       SYNCNORM_CHECK(!writing_);
       writing_ = true;
       written_any_ = true;
+      lost_ = broken_;
     }
-    if (!broken()) {  // otherwise it is lost
+    if (!lost()) {
       wire::WorkerMessage decoded;
       SYNCNORM_CHECK(wire::Codec().Decode(*message, &decoded).ok());
       on_message(decoded);
@@ -158,9 +159,9 @@ class PeerTransport final : public Transport {
   void AwaitRetry(absl::Time) override { SYNCNORM_CHECK(false); }  // of the join only
 
  private:
-  bool broken() const {
+  bool lost() const {
     absl::MutexLock lock(&mutex_);
-    return broken_;
+    return lost_;
   }
   Event Look(absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (written_) {
@@ -169,7 +170,9 @@ class PeerTransport final : public Transport {
         virtual_->now += write_time;
       }
       written_ = writing_ = false;
-      return ended_ ? Event::kClosed : Event::kWritten;
+      if (ended_) return Event::kClosed;
+      // The end of a stream may be told with the Write that it has overtaken.
+      if (!lost_ || !reading_) return Event::kWritten;
     }
     if (!reading_) return Event::kNothing;
     if (!inbox_.empty()) {
@@ -199,6 +202,7 @@ class PeerTransport final : public Transport {
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // it ends after what is in the inbox
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool written_ ABSL_GUARDED_BY(mutex_) = false;  // that Write is done
+  bool lost_ ABSL_GUARDED_BY(mutex_) = false;     // that Write, the stream being broken
   bool written_any_ ABSL_GUARDED_BY(mutex_) = false;
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
   int inside_ ABSL_GUARDED_BY(mutex_) = 0;        // threads in Write or Read

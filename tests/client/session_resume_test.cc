@@ -59,6 +59,7 @@ wire::CoordinatorMessage MakeFailure(absl::StatusCode code, std::string text, Ro
   message.failure.code = code;
   message.failure.key = std::move(key);
   message.failure.text = std::move(text);
+  message.failure.group = "world";
   return message;
 }
 

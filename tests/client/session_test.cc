@@ -93,6 +93,7 @@ class SessionTest : public ::testing::Test {
     message.failure.key.round = round;
     message.failure.key.layer = "other";
     message.failure.text = std::move(text);
+    message.failure.group = "world";
     message.failure.ranks = {1};
     message.failure.hosts = {"h1"};
     return message;
@@ -386,10 +387,24 @@ TEST(SessionJoinTest, ARefusedJoinKeepsTheCoordinatorsText) {
   message.kind = wire::CoordinatorMessage::Kind::kFailure;
   message.failure.code = absl::StatusCode::kAlreadyExists;
   message.failure.text = "rank 2 is held by host h9 pid 5";
+  message.failure.group = "world";
   std::vector<Session::Completion> done;
   session.Receive(&message, "", absl::UnixEpoch(), &done);
   EXPECT_TRUE(absl::IsAlreadyExists(session.failure()));
   EXPECT_EQ(Text(session.failure()), "rank 2 is held by host h9 pid 5");
+}
+
+// Before it has read the Join the coordinator does not know whose stream it is.
+TEST(SessionJoinTest, ARefusalThatNamesNoGroupIsToldWithWhoseItIs) {
+  Session session("10.0.0.1:5000", MakeJoin());
+  wire::CoordinatorMessage message;
+  message.kind = wire::CoordinatorMessage::Kind::kFailure;
+  message.failure.code = absl::StatusCode::kResourceExhausted;
+  message.failure.text = "all 4096 streams are taken";
+  std::vector<Session::Completion> done;
+  session.Receive(&message, "", absl::UnixEpoch(), &done);
+  EXPECT_EQ(Text(session.failure()),
+            "rank 2 of group world at 10.0.0.1:5000: all 4096 streams are taken");
 }
 
 TEST(SessionJoinTest, TheTimeoutOfTheGroupHolds) {

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "client/session.h"
 #include "proto/codec.h"
 #include "tests/fuzz/events.h"
@@ -55,7 +56,7 @@ class Conversation {
     join.group = "world";
     join.rank = rank;
     join.world_size = kWorld;
-    join.host = "h0";
+    join.host = absl::StrCat("h", 0);
     join.incarnation = std::string("incarnation----") + static_cast<char>('0' + starts_++);
     join.on_loss = on_loss_;
     join.non_finite = non_finite_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/server/core_world.h"
 
 namespace syncnorm::server {
@@ -100,6 +101,26 @@ TEST_F(NonFiniteTest, TheLargestFiniteValuesAreNotTakenForInfinities) {
     world_.ContributeAs(streams[0], With(value, 3, {.round = ++round}));
     EXPECT_EQ(world_.TakeResult(streams[0]).moments.values[3], value);
   }
+}
+
+TEST_F(NonFiniteTest, AValueIsFoundWhereverItIs) {
+  const std::vector<StreamId> streams = Form(1, NonFinite::kFail);
+  for (uint64_t at = 0; at < 19; ++at) {
+    wire::Contribution contribution =
+        Make({.round = at + 1, .kind = MomentKind::kSums, .rows = 1, .channels = 19}, 1);
+    contribution.moments.values[at] = at % 2 == 0 ? kNan : kInf;
+    world_.ContributeAs(streams[0], contribution);
+    EXPECT_THAT(world_.TakeFailure(streams[0]).text,
+                HasSubstr(absl::StrCat(" in row 0 at channel ", at)));
+  }
+}
+
+TEST_F(NonFiniteTest, FiniteValuesWhoseSumOverflowsAreFinite) {
+  const std::vector<StreamId> streams = Form(1, NonFinite::kFail);
+  wire::Contribution contribution = With(1, 3, {.round = 1});
+  for (double& value : contribution.moments.values) value = std::numeric_limits<double>::max();
+  world_.ContributeAs(streams[0], contribution);
+  EXPECT_EQ(world_.TakeResult(streams[0]).moments.values[3], std::numeric_limits<double>::max());
 }
 
 TEST_F(NonFiniteTest, UnderFailTheSameAgainGetsTheSameFailureAgain) {

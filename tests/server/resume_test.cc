@@ -525,6 +525,22 @@ TEST_F(ResumeTest, AFreshWorkerEndsTheResumptionAndIsInANewGroup) {
   EXPECT_NE(fresh.known().run_id, 0u);
 }
 
+TEST_F(ResumeTest, AFreshWorkerDoesNotBeginARunAgainInWhichAMemberHasFinished) {
+  std::vector<CoreWorker> workers = Form(2, OnLoss::kFinish);
+  workers[1].Finish();  // with no answer at all, while the other goes on
+  for (CoreWorker& worker : workers) worker.Take();
+  workers[0].Contribute();
+  workers[0].Take();
+  EXPECT_EQ(workers[0].unanswered(), 0u);
+  CoreWorld* second = Restart();
+  workers[1].Resume(second);
+  CoreWorker fresh = Stranger(0, 2, OnLoss::kFinish);
+  fresh.Join(second);
+  const Failure failure = workers[1].TakeFailure();
+  EXPECT_EQ(failure.code, absl::StatusCode::kAborted);
+  EXPECT_THAT(failure.text, HasSubstr("has started anew"));
+}
+
 TEST_F(ResumeTest, UnderShrinkAFreshWorkerWaitsWhileTheOthersResume) {
   std::vector<CoreWorker> workers = Form(2, OnLoss::kShrink);
   Reduce(&workers);

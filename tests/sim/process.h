@@ -41,6 +41,8 @@ class Process final : public Caller {
   Phase phase() const { return phase_; }
   bool paused() const { return paused_; }
   uint64_t state() const { return state_; }
+  // Whether it has tried to join so often that it waits long before it tries again.
+  bool waits_long() const { return phase_ == Phase::kJoining && attempts_ > 1; }
   void Look();
   std::string Where() const;
 

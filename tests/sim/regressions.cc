@@ -15,6 +15,8 @@ const std::vector<Regression>& Regressions() {
       {357, 0, "the same, after the coordinator had been drained"},
       {766, 0, "a failure named no group"},
       {5058, 0, "a worker that had not heard of its run joined first: the others were fenced"},
+      {178306779054334, 0,
+       "where only members that had finished resumed, others began the run's rounds again"},
   };
   return *regressions;
 }

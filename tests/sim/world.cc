@@ -204,12 +204,11 @@ void World::ExcuseRough(uint32_t group, absl::Duration duration, const std::stri
 void World::ExcuseCoordinator(absl::Duration duration, const std::string& why) {
   --coordinator_left_;
   coordinator_touched_ = timeline_.now() + duration;
+  log_.Add("! ", why);
   last_fault_ = std::max(last_fault_, coordinator_touched_);
-  if (plan_.coordinator_calm) {
-    log_.Add("! ", why, " (calm)");
-    return;
-  }
   for (uint32_t group = 0; group < groups_.size(); ++group) {
+    // Whose deadlines are as long as such faults may last.
+    if (plan_.groups[group].calm) continue;
     judge_.Excuse(group, timeline_.now() + duration + Aftermath(plan_.groups[group]), why);
   }
 }
@@ -218,6 +217,7 @@ void World::BreakCalm() {
   Worker* const worker = Pick(true);
   // One thing at a time, or it cannot be back in time.
   if (worker->touched() + kCalmGap > timeline_.now() || !Quiet(kCalmGap)) return;
+  if (worker->waits_long()) return;
   const std::vector<Line*> lines = network_.LinesOf(worker->machine());
   if (lines.empty()) return;
   --calm_left_;
