@@ -16,6 +16,10 @@ namespace {
 // that a member may be away.  They come one a lost or finished member, of at most 1,024 groups of
 // 1,024.
 constexpr uint64_t kUnheardEpochs = 1 << 20;
+// Two lives of the coordinator may both find the run without others of its members, and are not to
+// give one number to two epochs: each goes on from a place of its own.  Of 2^40 places two are
+// within 2^20 of one another by a chance of 2^-19; and 2^22 restarts fit 62 bits.
+constexpr uint64_t kEpochPlaces = uint64_t{1} << 40;
 
 constexpr char kGoingDown[] = "the coordinator is going down";
 
@@ -195,7 +199,8 @@ void Group::Start(Output* output) {
   const std::vector<uint64_t> answered = members_.answered();
   // With other members it is another epoch: what was said of the one before stays true.
   if (changed) {
-    shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch() + kUnheardEpochs);
+    const uint64_t place = MixRunId(shared_->coordinator_id, 0) % kEpochPlaces;
+    shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch() + kUnheardEpochs + place);
     members_.Establish(++shared_->epochs,
                        answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
                                        : answers.back().key.round + 1);
