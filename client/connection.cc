@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "client/backoff.h"
 #include "kernels/check.h"
 #include "proto/failpoint.h"
 
@@ -12,8 +13,7 @@ namespace {
 // A worker that computes is to notice its broken stream well within the 150 ms that the coordinator
 // waits for it (Timeouts.reconnect); fifty wake-ups a second cost about a thousandth of a core.
 constexpr absl::Duration kIdleLook = absl::Milliseconds(20);
-// Between attempts to come back: as the transport's own (grpc_transport.cc).
-constexpr absl::Duration kFirstRetry = absl::Milliseconds(50);
+// Between attempts to come back, at most: the others wait.
 constexpr absl::Duration kLastRetry = absl::Milliseconds(250);
 // Between looks at whether the last stream's writes have all come back.
 constexpr absl::Duration kSettleLook = absl::Milliseconds(1);
@@ -275,11 +275,7 @@ void Connection::OnClosed(absl::Time now) {
   session_->Closed(transport_->status(), now, &completions_);
   retry_at_ = now;
   if (was_joined && now - back_at_ >= kLastRetry) attempts_ = 0;
-  if (attempts_ > 0) {
-    // Spread by rank, so that a thousand workers do not come back in one instant.
-    const absl::Duration doubled = kFirstRetry * (1 << std::min(attempts_ - 1, 3));
-    retry_at_ += std::min(doubled, kLastRetry) * (0.75 + 0.5 * (fixed_->join().rank % 16) / 16);
-  }
+  if (attempts_ > 0) retry_at_ += Backoff(attempts_, fixed_->join().rank, kLastRetry);
   WakeDone();
 }
 

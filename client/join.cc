@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/backoff.h"
 
 namespace syncnorm {
 namespace {
@@ -67,12 +68,8 @@ void Close(Transport* transport) {
   }
 }
 
-// 50 ms doubling to 1 s, as the transport's own; spread by rank, so that a
-// thousand workers do not come back in one instant.
-absl::Duration Backoff(int attempts, uint32_t rank) {
-  const absl::Duration doubled = absl::Milliseconds(50) * (1 << std::min(attempts - 1, 5));
-  return std::min(doubled, absl::Seconds(1)) * (0.75 + 0.5 * (rank % 16) / 16);
-}
+// A coordinator that is not there yet may take long to come.
+constexpr absl::Duration kLongestWait = absl::Seconds(1);
 
 }  // namespace
 
@@ -105,7 +102,7 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
       last_error = std::string(why.message().data(), why.message().size());
     }
     if (!attempt.timed_out) {
-      transport->AwaitRetry(std::min(now + Backoff(attempts, join.rank), give_up));
+      transport->AwaitRetry(std::min(now + Backoff(attempts, join.rank, kLongestWait), give_up));
     }
     if (clock->Now() >= give_up) {
       return absl::UnavailableError(absl::StrCat("nothing answered the join of ", who, " for ",

@@ -222,22 +222,42 @@ void Coordinator::OnJoin(absl::Time now, StreamId stream, const wire::Join& join
   Settle(now, group, first, output);
 }
 
-void Coordinator::OnContribution(absl::Time now, StreamId stream, wire::Contribution* contribution,
-                                 Output* output) {
+void Coordinator::OfMember(absl::Time now, StreamId stream, absl::string_view what,
+                           absl::FunctionRef<absl::Status(Group*, uint32_t)> take, Output* output) {
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
   Group* group = it->second.group;
   if (group == nullptr || !group->IsJoined(stream, it->second.rank)) {
-    Expel(now, stream, "sent a Contribution before it was Joined", output);
+    Expel(now, stream, absl::StrCat("sent a ", what, " before it was Joined"), output);
     return;
   }
   const size_t first = output->replies.size();
-  if (const absl::Status status = group->Contribute(now, it->second.rank, contribution, output);
-      !status.ok()) {
+  if (const absl::Status status = take(group, it->second.rank); !status.ok()) {
     Expel(now, stream, absl::StrCat("sent ", status.message()), output);
     return;
   }
   Settle(now, group, first, output);
+}
+
+void Coordinator::OnContribution(absl::Time now, StreamId stream, wire::Contribution* contribution,
+                                 Output* output) {
+  const auto take = [&](Group* group, uint32_t rank) {
+    return group->Contribute(now, rank, contribution, output);
+  };
+  OfMember(now, stream, "Contribution", take, output);
+}
+
+void Coordinator::OnFinish(absl::Time now, StreamId stream, Output* output) {
+  const auto take = [&](Group* group, uint32_t rank) { return group->Finish(now, rank, output); };
+  OfMember(now, stream, "Finish", take, output);
+}
+
+void Coordinator::OnHandover(absl::Time now, StreamId stream, const wire::Handover& handover,
+                             Output* output) {
+  const auto take = [&](Group* group, uint32_t rank) {
+    return group->HandOver(now, rank, handover, output);
+  };
+  OfMember(now, stream, "Handover", take, output);
 }
 
 void Coordinator::OnRestored(absl::Time now, StreamId stream, const wire::Restored& restored,
@@ -252,40 +272,6 @@ void Coordinator::OnRestored(absl::Time now, StreamId stream, const wire::Restor
           : absl::InvalidArgumentError("it is no member");
   if (!status.ok()) {
     Expel(now, stream, absl::StrCat("sent a Restored: ", status.message()), output);
-    return;
-  }
-  Settle(now, group, first, output);
-}
-
-void Coordinator::OnFinish(absl::Time now, StreamId stream, Output* output) {
-  const auto it = streams_.find(stream);
-  if (it == streams_.end()) return;
-  Group* group = it->second.group;
-  if (group == nullptr || !group->IsJoined(stream, it->second.rank)) {
-    Expel(now, stream, "sent a Finish before it was Joined", output);
-    return;
-  }
-  const size_t first = output->replies.size();
-  if (const absl::Status status = group->Finish(now, it->second.rank, output); !status.ok()) {
-    Expel(now, stream, absl::StrCat("sent a ", status.message()), output);
-    return;
-  }
-  Settle(now, group, first, output);
-}
-
-void Coordinator::OnHandover(absl::Time now, StreamId stream, const wire::Handover& handover,
-                             Output* output) {
-  const auto it = streams_.find(stream);
-  if (it == streams_.end()) return;
-  Group* group = it->second.group;
-  if (group == nullptr || !group->IsJoined(stream, it->second.rank)) {
-    Expel(now, stream, "sent a Handover before it was Joined", output);
-    return;
-  }
-  const size_t first = output->replies.size();
-  if (const absl::Status status = group->HandOver(now, it->second.rank, handover, output);
-      !status.ok()) {
-    Expel(now, stream, absl::StrCat("sent ", status.message()), output);
     return;
   }
   Settle(now, group, first, output);

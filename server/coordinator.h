@@ -39,6 +39,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -145,6 +146,10 @@ class Coordinator {
   // The stream breaks the protocol: the same, and its group, if it has one, loses the member.
   void Expel(absl::Time now, StreamId stream, absl::string_view what, Output* output);
   void End(absl::Time now, StreamId stream, absl::string_view how, bool may_return, Output* output);
+  // A message, `what`, of a worker that has joined: `take` is given its group and rank.  What
+  // `take` refuses, and one that comes before the Joined, breaks the protocol.
+  void OfMember(absl::Time now, StreamId stream, absl::string_view what,
+                absl::FunctionRef<absl::Status(Group*, uint32_t)> take, Output* output);
   // After an event of the group, whose replies begin at `first`: forgets the streams that they
   // close, and the group when it is over; takes its deadline into account.
   void Settle(absl::Time now, Group* group, size_t first, Output* output);

@@ -23,9 +23,10 @@ constexpr uint64_t kEpochPlaces = uint64_t{1} << 40;
 
 constexpr char kGoingDown[] = "the coordinator is going down";
 
-// A number that no other run of this or another life of the coordinator has, by chance of 2^-64.
-uint64_t MixRunId(uint64_t coordinator_id, uint64_t run) {
-  uint64_t x = coordinator_id + run * 0x9e3779b97f4a7c15;  // splitmix64
+// A number that no other life of the coordinator makes of this one, nor this one of another, by
+// chance of 2^-64.
+uint64_t Mix(uint64_t coordinator_id, uint64_t number) {
+  uint64_t x = coordinator_id + number * 0x9e3779b97f4a7c15;  // splitmix64
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
   x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
   return (x ^ (x >> 31)) | 1;  // never 0
@@ -37,7 +38,7 @@ Group::Group(uint64_t id, const wire::Join& first, absl::Time now, Shared* share
     : id_(id),
       shared_(shared),
       run_id_(first.resume.has_value() ? first.resume->run_id
-                                       : MixRunId(shared->coordinator_id, ++shared->runs)),
+                                       : Mix(shared->coordinator_id, ++shared->runs)),
       members_(first, now, shared->timeouts) {}
 
 Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& join,
@@ -199,7 +200,7 @@ void Group::Start(Output* output) {
   const std::vector<uint64_t> answered = members_.answered();
   // With other members it is another epoch: what was said of the one before stays true.
   if (changed) {
-    const uint64_t place = MixRunId(shared_->coordinator_id, 0) % kEpochPlaces;
+    const uint64_t place = Mix(shared_->coordinator_id, 0) % kEpochPlaces;
     shared_->epochs = std::max(shared_->epochs, members_.resumed_epoch() + kUnheardEpochs + place);
     members_.Establish(++shared_->epochs,
                        answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
@@ -243,9 +244,7 @@ void Group::EndJoining(const Failure& failure, Output* output) {
   SYNCNORM_CHECK(state_ == State::kForming);
   state_ = State::kClosed;
   closed_ = failure;
-  for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
-    TurnAway(candidate.member.stream, failure, output);
-  }
+  TurnAwayWaiting(failure, output);
   SendToAll(Encode(failure), /*answer=*/true, /*close=*/true, output);
   Note(Note::Severity::kWarning, failure.text, output);
 }
@@ -331,9 +330,7 @@ absl::Status Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution
         absl::StrCat("a Contribution to round ", key.round, ", in which it takes no part"));
   }
   if (state_ == State::kLeaving && key.round >= rounds_->next()) {
-    const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
-    Close(now, absl::StatusCode::kAborted, left,
-          absl::StrCat(Ranks(left), " left before ", Describe(key)), output);
+    CloseAsOthersLeft(now, absl::StrCat(" before ", Describe(key)), output);
   }
   if (state_ != State::kClosed) {
     // Its worker sends it again, to whoever comes after.
@@ -351,12 +348,10 @@ absl::Status Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution
 
 absl::Status Group::Finish(absl::Time now, uint32_t rank, Output* output) {
   if (members_.on_loss() == OnLoss::kFail) {
-    return absl::InvalidArgumentError("Finish, which the group's policy, fail, does not have");
+    return absl::InvalidArgumentError("a Finish, which the group's policy, fail, does not have");
   }
   if (state_ == State::kLeaving) {
-    const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
-    Close(now, absl::StatusCode::kAborted, left,
-          absl::StrCat(Ranks(left), " left before ", members_.Who(rank), " had finished"), output);
+    CloseAsOthersLeft(now, absl::StrCat(" before ", members_.Who(rank), " had finished"), output);
   }
   if (state_ != State::kRunning || members_.member(rank).finished) return absl::OkStatus();
   members_.SetFinished(rank, true);
@@ -571,9 +566,7 @@ void Group::Shrink(absl::Time now, uint32_t rank, const std::string& how, Output
   state_ = State::kClosed;
   closed_ = members_.Fail(absl::StatusCode::kUnavailable, RoundKey{.epoch = members_.epoch()},
                           {rank}, absl::StrCat(members_.Name(), ": ", why, "; nobody is left"));
-  for (auto& [waiting, candidate] : std::exchange(waiting_, {})) {
-    TurnAway(candidate.member.stream, *closed_, output);
-  }
+  TurnAwayWaiting(*closed_, output);
 }
 
 void Group::Tick(absl::Time now, Output* output) {
@@ -639,9 +632,7 @@ void Group::Tick(absl::Time now, Output* output) {
 void Group::Drain(absl::Time now, Output* output) {
   draining_ = true;
   const Failure failure = Unavailable(kGoingDown);
-  for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
-    TurnAway(candidate.member.stream, failure, output);
-  }
+  TurnAwayWaiting(failure, output);
   if (handing_over_.has_value())
     EndHandover(now, absl::StatusCode::kUnavailable, kGoingDown, output);
 }
@@ -653,16 +644,12 @@ void Group::Shut(absl::Time now, Output* output) {
     return;
   }
   if (state_ == State::kLeaving) {
-    const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
-    Close(now, absl::StatusCode::kAborted, left,
-          absl::StrCat(Ranks(left), " left, and ", kGoingDown), output);
+    CloseAsOthersLeft(now, absl::StrCat(", and ", kGoingDown), output);
   }
   const bool running = state_ == State::kRunning;
   state_ = State::kClosed;
   if (running) closed_ = failure;
-  for (const uint32_t rank : members_.In(Member::State::kAway)) {
-    members_.Gone(rank, Member::State::kLost);
-  }
+  LoseAway();
   // Rounds that are still open are not failed: their members send them again, at the next life.
   SendToAll(running ? Encode(failure) : nullptr, /*answer=*/false, /*close=*/true, output);
 }
@@ -680,12 +667,8 @@ void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> r
   Send(now, output);
   closed_ = members_.Fail(code, RoundKey{.epoch = members_.epoch()}, std::move(ranks),
                           absl::StrCat(members_.Name(), ": ", why));
-  for (const uint32_t rank : members_.In(Member::State::kAway)) {
-    members_.Gone(rank, Member::State::kLost);
-  }
-  for (auto& [rank, candidate] : std::exchange(waiting_, {})) {
-    TurnAway(candidate.member.stream, *closed_, output);
-  }
+  LoseAway();
+  TurnAwayWaiting(*closed_, output);
   for (const uint32_t rank : admitted) {
     TurnAway(members_.member(rank).stream, *closed_, output);
     members_.Gone(rank, Member::State::kLost);
@@ -693,6 +676,23 @@ void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> r
   SendToAll(Encode(*closed_), /*answer=*/false, /*close=*/false, output);
   Note(Note::Severity::kWarning, closed_->text, output);
   if (incident_.empty()) incident_ = closed_->text;
+}
+
+void Group::CloseAsOthersLeft(absl::Time now, const std::string& rest, Output* output) {
+  const std::vector<uint32_t> left = members_.In(Member::State::kLeft);
+  Close(now, absl::StatusCode::kAborted, left, absl::StrCat(Ranks(left), " left", rest), output);
+}
+
+void Group::LoseAway() {
+  for (const uint32_t rank : members_.In(Member::State::kAway)) {
+    members_.Gone(rank, Member::State::kLost);
+  }
+}
+
+void Group::TurnAwayWaiting(const Failure& failure, Output* output) {
+  for (const auto& [rank, candidate] : std::exchange(waiting_, {})) {
+    TurnAway(candidate.member.stream, failure, output);
+  }
 }
 
 bool Group::AtRest() const {

@@ -158,6 +158,7 @@ class Group {
   // If the worker on the stream waits to be admitted, it does no more.
   void StopWaiting(StreamId stream, uint32_t rank);
   void TurnAway(StreamId stream, const Failure& failure, Output* output);
+  void TurnAwayWaiting(const Failure& failure, Output* output);
   // What an old stream of the newcomer is told.
   Failure Replaced(const wire::Join& join) const;
   // Policy kShrink: the rank is gone for good; `how` says how.
@@ -176,6 +177,10 @@ class Group {
   // Ends the epoch; `what` says why, and names `ranks`.
   void Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> ranks,
              const std::string& what, Output* output);
+  // The same, as members have left; `rest` follows that.
+  void CloseAsOthersLeft(absl::Time now, const std::string& rest, Output* output);
+  // Those that are away cannot come back any more.
+  void LoseAway();
   // Sends and clears answers_, and notes the failures among them.
   void Send(absl::Time now, Output* output);
   void SendToAll(const Bytes& bytes, bool answer, bool close, Output* output);

@@ -96,21 +96,16 @@ Membership::Joining Membership::JoinEstablished(absl::Time now, StreamId stream,
   const bool holds = member.state == Member::State::kHere || member.state == Member::State::kAway;
   const bool same_process = !join.incarnation.empty() && join.incarnation == member.incarnation;
   Joining joining;
-  if (join.resume.has_value()) {
-    if (!holds || !same_process) {
-      return Refused(
-          absl::StatusCode::kFailedPrecondition, join.rank,
-          absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ", join.resume->epoch,
-                       ", in which its rank is ",
-                       holds ? absl::StrCat("held by ", Who(join.rank)) : "not held by it any more",
-                       "; join again"));
-    }
-    joining.kind = Joining::Kind::kReturned;
-    if (member.state == Member::State::kHere) joining.replaced = member.stream;
-    Seat(now, stream, join, &joining);
-    return joining;
+  if (join.resume.has_value() && (!holds || !same_process)) {
+    return Refused(
+        absl::StatusCode::kFailedPrecondition, join.rank,
+        absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ", join.resume->epoch,
+                     ", in which its rank is ",
+                     holds ? absl::StrCat("held by ", Who(join.rank)) : "not held by it any more",
+                     "; join again"));
   }
-  if (holds && same_process && !member.knows) {
+  // The same process, which comes back, or has not heard that it is a member.
+  if (join.resume.has_value() || (holds && same_process && !member.knows)) {
     joining.kind = Joining::Kind::kReturned;
     if (member.state == Member::State::kHere) joining.replaced = member.stream;
     Seat(now, stream, join, &joining);

@@ -63,18 +63,7 @@ TEST_F(BrokenConnectionTest, ResetsWhileRoundsRunAreNotNoticed) {
     }
     stop = true;
   });
-  InThreads(3, [&](int rank) {
-    for (int round = 0;; ++round) {
-      Moments moments = MomentsOf(rank, round);
-      const bool last = rank == 0 && stop;
-      if (last) moments.count = 999;
-      const auto result = groups[rank]->ReduceNow(Layer("bn", round + 1), moments);
-      ASSERT_TRUE(result.ok()) << result.status();
-      if (result->count > 999) break;
-      ASSERT_EQ(*result, Expected(3, round));
-      if (rank == 0) ++rounds;
-    }
-  });
+  ReduceUntil(stop, groups, &rounds);
   resets.join();
   EXPECT_GE(relay_.connections(), 3 + 30) << "they were noticed by the connections";
   for (const auto& group : groups) EXPECT_EQ(group->epoch(), 1u);

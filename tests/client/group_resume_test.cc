@@ -44,18 +44,7 @@ TEST(GroupResumeTest, ACoordinatorThatIsStartedAgainLosesNoRound) {
     }
     stop = true;
   });
-  InThreads(3, [&](int rank) {
-    for (int round = 0;; ++round) {
-      Moments moments = MomentsOf(rank, round);
-      const bool last = rank == 0 && stop;
-      if (last) moments.count = 999;
-      const auto result = groups[rank]->ReduceNow(Layer("bn", round + 1), moments);
-      ASSERT_TRUE(result.ok()) << result.status();
-      if (result->count > 999) break;
-      ASSERT_EQ(*result, Expected(3, round));
-      if (rank == 0) ++rounds;
-    }
-  });
+  ReduceUntil(stop, groups, &rounds);
   restarts.join();
   for (const auto& group : groups) EXPECT_EQ(group->epoch(), 1u);
   InThreads(3, [&](int rank) { EXPECT_TRUE(groups[rank]->Leave().ok()); });

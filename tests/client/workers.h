@@ -6,7 +6,9 @@
 #include <syncnorm/embedded.h>
 #include <syncnorm/group.h>
 
+#include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -83,6 +85,26 @@ inline Moments Expected(int world_size, int round, int64_t channels = 16) {
 
 inline ReduceKey Layer(const std::string& name, int step = 1) {
   return {name, Direction::kForward, static_cast<uint64_t>(step), DType::kF32};
+}
+
+// Every rank reduces round after round, each as expected, until `stop`, which rank 0 tells the
+// others by its count; `rounds` counts those of rank 0.
+inline void ReduceUntil(const std::atomic<bool>& stop,
+                        const std::vector<std::unique_ptr<Group>>& groups,
+                        std::atomic<int>* rounds) {
+  const int count = static_cast<int>(groups.size());
+  InThreads(count, [&](int rank) {
+    for (int round = 0;; ++round) {
+      Moments moments = MomentsOf(rank, round);
+      const bool last = rank == 0 && stop;
+      if (last) moments.count = 999;
+      const auto result = groups[rank]->ReduceNow(Layer("bn", round + 1), moments);
+      ASSERT_TRUE(result.ok()) << result.status();
+      if (result->count > 999) break;
+      ASSERT_EQ(*result, Expected(count, round));
+      if (rank == 0) ++*rounds;
+    }
+  });
 }
 
 }  // namespace syncnorm
