@@ -144,6 +144,10 @@ std::vector<Bytes> Session::TakeReplay() {
   std::vector<Bytes> messages;
   if (!std::exchange(replay_, false)) return messages;
   for (const Pending& pending : pending_) messages.push_back(pending.bytes);
+  // Said while the Resume, which does not tell it, was on its way.
+  if (finished_ && !join_.resume->finished) {
+    messages.push_back(Share(codec_.Encode(wire::Finish())));
+  }
   return messages;
 }
 
@@ -299,7 +303,10 @@ void Session::OnJoined(wire::Joined* joined, std::vector<Completion>* done) {
   replay_ = true;
   attempts_ = 0;
   draining_.clear();
-  if (finished_ && Contains(joined_.members, join_.rank)) TakePartAgain(joined_.first_round);
+  // Only of one that has told that it has finished are the members those after a regrouping.
+  if (finished_ && join_.resume->finished && Contains(joined_.members, join_.rank)) {
+    TakePartAgain(joined_.first_round);
+  }
 }
 
 void Session::OnEpochChanged(wire::EpochChanged* changed, std::vector<Completion>* done) {

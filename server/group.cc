@@ -209,6 +209,8 @@ void Group::Start(Output* output) {
     members_.Establish(resumed ? members_.resumed_epoch() : ++shared_->epochs,
                        members_.resumed_first_round());
   }
+  // Whoever says a Finish from before that says it again because it has not heard.
+  if (members_.regrouped()) regrouped_ = members_.resumed_epoch();
   state_ = State::kRunning;
   rounds_.emplace(members_, shared_->limits, &shared_->codec, answered, std::move(answers));
   for (const uint32_t rank : members_.In(Member::State::kHere)) SendJoined(rank, output);
@@ -317,9 +319,10 @@ absl::Status Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution
     output->replies.push_back({members_.member(rank).stream, Encode(failure), /*answer=*/true});
   };
   // Rounds keep counting when the members change, and what was sent before stays valid; without
-  // such a policy there is one epoch.
+  // such a policy, and a restart in which one has started anew, there is one epoch.
   if (key.epoch > members_.epoch() ||
-      (key.epoch != members_.epoch() && members_.on_loss() == OnLoss::kFail)) {
+      (key.epoch != members_.epoch() && members_.on_loss() == OnLoss::kFail &&
+       members_.resumed_run() == 0)) {
     answer(members_.Fail(absl::StatusCode::kFailedPrecondition, key, {rank},
                          absl::StrCat(members_.Name(), ": ", members_.Who(rank),
                                       " sent a contribution of epoch ", key.epoch)));

@@ -276,11 +276,13 @@ bool Membership::Reconcile() {
       if (again) {
         member.finished = false;
         member.answered = resumed_first_round_ - 1;
+        regrouped_ = true;
       } else {
         member.takes_part = false;
       }
     }
-    changed |= member.takes_part != resumed_[rank];
+    // One that starts anew is another member, too: the one before it may have had results.
+    changed |= member.takes_part != resumed_[rank] || (member.takes_part && member.anew);
   }
   return changed;
 }

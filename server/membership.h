@@ -136,6 +136,8 @@ class Membership {
   uint64_t resumed_epoch() const { return resumed_epoch_; }
   bool resuming() const { return resumed_run_ != 0 && !established(); }
   uint64_t resumed_first_round() const { return resumed_first_round_; }
+  // Whether Reconcile found that all had finished, and take part again, in resumed_epoch().
+  bool regrouped() const { return regrouped_; }
   uint64_t epoch() const { return epoch_; }              // 0 while forming
   uint64_t first_round() const { return first_round_; }  // of the epoch
   bool established() const { return epoch_ != 0; }
@@ -192,7 +194,8 @@ class Membership {
   uint64_t resumed_run_ = 0;
   uint64_t resumed_epoch_ = 0;
   uint64_t resumed_first_round_ = 1;  // of that epoch
-  std::vector<bool> resumed_;         // by rank: takes part in that epoch
+  bool regrouped_ = false;     // it is one in which all take part again, as some had not heard
+  std::vector<bool> resumed_;  // by rank: takes part in that epoch
   uint64_t epoch_ = 0;
   uint64_t first_round_ = 1;  // of that epoch
   uint32_t here_ = 0;

@@ -643,6 +643,21 @@ TEST(SessionFinishTest, OneThatFinishedWhileAwayTellsItByItsResume) {
   EXPECT_TRUE(s.Resume().finished);
 }
 
+// The Resume does not tell it, and the Joined that answers it is not one of a regrouping.
+TEST(SessionFinishTest, OneThatFinishedWhileItsResumeWasOnItsWayTellsItOnceItIsBack) {
+  Speaker s(OnLoss::kFinish);
+  s.Break();
+  EXPECT_FALSE(s.Resume().finished);
+  const absl::StatusOr<Bytes> finish = s.session.Finish();
+  ASSERT_TRUE(finish.ok());
+  EXPECT_EQ(*finish, nullptr);
+  s.Receive(MakeJoined(7));
+  EXPECT_TRUE(s.session.finished());
+  const std::vector<Bytes> replay = s.session.TakeReplay();
+  ASSERT_THAT(replay, SizeIs(1));
+  EXPECT_EQ(Decoded(replay[0]).kind, wire::WorkerMessage::Kind::kFinish);
+}
+
 TEST(SessionFinishTest, AJoinedWithThisMemberEndsItsFinish) {
   Speaker s(OnLoss::kFinish);
   for (uint64_t round : {1, 2}) s.Submit("a"), s.Answer(round, "answer");

@@ -864,6 +864,27 @@ TEST_F(ResumeFinishTest, FinishesThatAreKnownToNobodyRegroupAllAfterARestart) {
   Reduce(&workers);
 }
 
+// Its second Resume says the same as its first: that it has finished, in an epoch of before.
+TEST_F(ResumeFinishTest, OneThatMissedTheRegroupingAndTheJoinedAfterARestartHasNotFinishedAgain) {
+  std::vector<CoreWorker> workers = Form(2, OnLoss::kFinish);
+  Reduce(&workers);
+  workers[1].Finish();
+  workers[1].Take();
+  workers[0].Take();
+  workers[0].Contribute();
+  workers[0].Take();
+  workers[0].Finish();
+  workers[0].Take();  // knows that all have finished; rank 1 does not
+  CoreWorld* next = Restart();
+  for (CoreWorker& worker : workers) worker.Resume(next);
+  workers[1].Disconnect();  // and with the stream goes what it was told
+  workers[1].Resume(next);
+  for (CoreWorker& worker : workers) worker.Take();
+  EXPECT_FALSE(workers[1].known().finished);
+  EXPECT_EQ(workers[1].known().members, (std::vector<uint32_t>{0, 1}));
+  Reduce(&workers);
+}
+
 TEST_F(ResumeFinishTest, AFinishedMemberThatMissedTheRegroupingTakesPartAfterARestart) {
   std::vector<CoreWorker> workers = Form(2, OnLoss::kFinish);
   Reduce(&workers);

@@ -72,6 +72,7 @@ void Process::Start() {
 void Process::Die(absl::Duration notice) {
   if (line_ != nullptr) around_.network->CallerDies(line_, notice);
   line_ = nullptr;
+  if (phase_ == Phase::kTraining) around_.judge->Gone(who_, run_);
   phase_ = Phase::kDead;
   waiting_.clear();
 }

@@ -17,6 +17,13 @@ const std::vector<Regression>& Regressions() {
       {5058, 0, "a worker that had not heard of its run joined first: the others were fenced"},
       {178306779054334, 0,
        "where only members that had finished resumed, others began the run's rounds again"},
+      {152605176891629, 0,
+       "a run that was begun again by one that starts anew kept the epoch that a lost member had "
+       "results of"},
+      {34747457473267, 0,
+       "one that came back twice after a restart was taken to have finished once more"},
+      {93967326838920, 0,
+       "a Finish while the Resume was on its way was taken for answered by the Joined"},
   };
   return *regressions;
 }
