@@ -1,10 +1,11 @@
 # The installed CMake package:
 #
-#   find_package(syncnorm [COMPONENTS embedded torch])
+#   find_package(syncnorm [COMPONENTS embedded torch cuda])
 #
 #   syncnorm::client     what a worker needs: groups and norms; always there
 #   syncnorm::embedded   a coordinator inside a worker's process
 #   syncnorm::torch      the LibTorch adapter, where it was built
+#   syncnorm::kernels_cuda   the CUDA kernels, where they were built
 #
 # and the binaries syncnorm-coordinator and syncnormctl.
 #
@@ -35,6 +36,9 @@ set(SYNCNORM_HAS_TORCH OFF)
 if(TARGET syncnorm_torch)
   set(SYNCNORM_HAS_TORCH ON)
   syncnorm_install(syncnorm-torch-targets syncnorm_torch)
+endif()
+if(SYNCNORM_HAS_CUDA)
+  syncnorm_install(syncnorm-cuda-targets syncnorm_kernels_cuda)
 endif()
 install(TARGETS syncnorm-coordinator syncnormctl RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 
