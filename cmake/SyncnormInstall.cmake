@@ -44,8 +44,12 @@ install(TARGETS syncnorm-coordinator syncnormctl RUNTIME DESTINATION "${CMAKE_IN
 
 foreach(room kernels proto client)
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/${room}/include/" TYPE INCLUDE
-          FILES_MATCHING PATTERN "*.h" PATTERN "torch.h" EXCLUDE)
+          FILES_MATCHING PATTERN "*.h" PATTERN "torch.h" EXCLUDE PATTERN "device*.h" EXCLUDE)
 endforeach()
+if(SYNCNORM_HAS_CUDA)
+  install(DIRECTORY "${PROJECT_SOURCE_DIR}/client/include/" TYPE INCLUDE
+          FILES_MATCHING PATTERN "device*.h")
+endif()
 if(SYNCNORM_HAS_TORCH)
   install(FILES "${PROJECT_SOURCE_DIR}/client/include/syncnorm/torch.h"
           DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/syncnorm")
