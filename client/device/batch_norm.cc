@@ -51,6 +51,7 @@ absl::Status DeviceBatchNorm::Forward(const ConstTensor& x, const PositionMask* 
                                       const Tensor& y, Context* context, DeviceStream stream) {
   // 1. What the caller gave, checked before anything is enqueued.
   const int64_t channels = options_.channels;
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   absl::StatusOr<Grid> grid = GridOf("x", x, channels, Memory::kDevice);
   if (!grid.ok()) return layer_->Named(grid.status());
@@ -237,6 +238,7 @@ absl::Status DeviceBatchNorm::Backward(const Context& context, const ConstTensor
                                        DeviceStream stream) {
   // 1. What the caller gave, checked before anything is enqueued.
   const int64_t channels = options_.channels;
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   if (absl::Status owner = norms::CheckOwner(name_, context.layer); !owner.ok()) return owner;
   const ConstTensor& x = context.x;

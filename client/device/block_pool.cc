@@ -19,8 +19,9 @@ size_t Rounded(size_t bytes) {
 
 }  // namespace
 
-absl::Status Block::Used(cudaStream_t stream) {
+absl::Status Block::Used(cudaStream_t stream, bool capturing) {
   last_ = stream;
+  captured_ |= capturing;
   if (captured_) return absl::OkStatus();  // an event would become the graph's
   recorded_ = true;
   return CudaStatus(cudaEventRecord(used_.get(), stream), "recording an event");

@@ -94,7 +94,7 @@ std::shared_ptr<device::BlockPool> Lane::pool(int device, Purpose purpose) {
 absl::Status Lane::Submit(const std::shared_ptr<RoundSlot>& slot, ReduceKey key,
                           kernels::cuda::MomentsView moments, cudaStream_t stream) {
   const size_t bytes = kernels::cuda::MomentsView::Bytes(slot->rows, slot->channels);
-  absl::MutexLock lock(&mutex_);
+  absl::MutexLock order(&order_mutex_);
   if (cudaError_t error =
           cudaMemcpyAsync(slot->sent.header, moments.header, bytes, cudaMemcpyDeviceToHost, stream);
       error != cudaSuccess) {
@@ -105,17 +105,24 @@ absl::Status Lane::Submit(const std::shared_ptr<RoundSlot>& slot, ReduceKey key,
   }
   ++slot->sequence;
   ++rounds_;
+  absl::MutexLock lock(&mutex_);
   to_send_.push_back({std::move(key), slot, nullptr, stream, MomentsFuture()});
   return absl::OkStatus();
 }
 
 absl::Status Lane::Await(const std::shared_ptr<RoundSlot>& slot, cudaStream_t stream) {
   if (slot->published()) return absl::OkStatus();
-  absl::MutexLock lock(&mutex_);
-  for (const Entry& entry : to_send_) {
-    if (entry.slot == slot) break;  // later ones do not matter to it
-    if (entry.slot == nullptr || entry.stream == stream) continue;
-    if (cudaError_t error = cudaStreamWaitEvent(stream, entry.slot->out.get(), 0);
+  absl::MutexLock order(&order_mutex_);  // no slot is used again meanwhile
+  std::vector<std::shared_ptr<RoundSlot>> before;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const Entry& entry : to_send_) {
+      if (entry.slot == slot) break;  // later ones do not matter to it
+      if (entry.slot != nullptr && entry.stream != stream) before.push_back(entry.slot);
+    }
+  }
+  for (const auto& earlier : before) {
+    if (cudaError_t error = cudaStreamWaitEvent(stream, earlier->out.get(), 0);
         error != cudaSuccess) {
       return CudaStatus(error, "waiting for another stream's moments");
     }
@@ -126,6 +133,7 @@ absl::Status Lane::Await(const std::shared_ptr<RoundSlot>& slot, cudaStream_t st
 
 MomentsFuture Lane::Reduce(const ReduceKey& key, const Moments& moments) {
   auto host = std::make_shared<HostRound>(moments);
+  absl::MutexLock order(&order_mutex_);
   absl::MutexLock lock(&mutex_);
   to_send_.push_back({key, nullptr, host, nullptr, MomentsFuture()});
   return MomentsFuture(std::move(host));
@@ -228,6 +236,7 @@ void Lane::Publish(const Entry& entry, const absl::StatusOr<Moments>& result) {
   }
   if (slot.observe) slot.observe(result);
   slot.flag.Publish(slot.sequence);
+  ++results_;
 }
 
 absl::Status Lane::TakeFailure(const std::string* layer) {
@@ -241,6 +250,8 @@ absl::Status Lane::TakeFailure(const std::string* layer) {
   return status;
 }
 
-DeviceCounters Lane::counters() const { return {rounds_, stream_waits_}; }
+DeviceCounters Lane::counters() const {
+  return {rounds_, results_, stream_waits_};
+}
 
 }  // namespace syncnorm

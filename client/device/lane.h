@@ -64,14 +64,15 @@ class Lane {
   // nothing was submitted.
   absl::Status Submit(const std::shared_ptr<device::RoundSlot>& slot, ReduceKey key,
                       kernels::cuda::MomentsView moments, cudaStream_t stream)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+      ABSL_LOCKS_EXCLUDED(order_mutex_, mutex_);
   // Work enqueued on `stream` afterwards starts once the slot's result is there.  Nothing is
   // enqueued if it is already.
   absl::Status Await(const std::shared_ptr<device::RoundSlot>& slot, cudaStream_t stream)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+      ABSL_LOCKS_EXCLUDED(order_mutex_, mutex_);
 
   // A contribution from the host, in the same order.
-  MomentsFuture Reduce(const ReduceKey& key, const Moments& moments) ABSL_LOCKS_EXCLUDED(mutex_);
+  MomentsFuture Reduce(const ReduceKey& key, const Moments& moments)
+      ABSL_LOCKS_EXCLUDED(order_mutex_, mutex_);
 
   // The oldest failure that was not told yet, of `layer`, or of any (null); it then was.
   absl::Status TakeFailure(const std::string* layer) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -103,8 +104,12 @@ class Lane {
   Reducer* const group_;
   const device::StreamWait wait_;
   const ForkGuard fork_guard_;
-  std::atomic<uint64_t> rounds_{0}, stream_waits_{0};
+  std::atomic<uint64_t> rounds_{0}, results_{0}, stream_waits_{0};
 
+  // Held while a call's operations are put into a stream, so that rounds have the order of their
+  // operations.  Where the device's queue is full, that lasts until the stream goes on, i.e. perhaps
+  // until a result has come: the Lane's own threads never take it.
+  absl::Mutex order_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   absl::Mutex mutex_;
   std::map<std::pair<int, Purpose>, std::shared_ptr<device::BlockPool>> pools_
       ABSL_GUARDED_BY(mutex_);

@@ -13,6 +13,7 @@ absl::Status RoundSlot::Consumed(cudaStream_t stream) {
 }
 
 RoundSlots::~RoundSlots() {
+  if (!CheckNotForked().ok()) return;
   for (const auto& slot : slots_) {
     if (slot->recorded_) cudaEventSynchronize(slot->consumed.get());
   }

@@ -92,8 +92,8 @@ struct BatchNormFold {
   int64_t* num_batches_tracked = nullptr;
   double momentum = -1;  // negative: the cumulative average
   BatchNormKept* kept = nullptr;
-  // Where a wrong mask is reported, in pinned memory; null: nobody asks here.  kept->local()'s
-  // `bad` is 0 afterwards.
+  // Where a wrong mask is reported, in pinned memory: it is as a failed round.  Null: nobody asks
+  // here.  kept->local()'s `bad` is 0 afterwards.
   uint64_t* bad = nullptr;
 };
 cudaError_t FoldBatchNorm(const BatchNormFold& fold, const Launch& on);
