@@ -134,7 +134,8 @@ class NormOnDevice {
 
    private:
     friend class NormOnDevice;
-    Call(const Stream& stream, DType dtype, int64_t channels, bool affine, const NormData& data)
+    Call(const Stream& stream, DType dtype, DType parameters, int64_t channels, bool affine,
+         const NormData& data)
         : shape_({static_cast<int64_t>(data.x.size()) / channels, channels}),
           bytes_(Kind::MaskBytes(data.mask)),
           affine_(affine),
@@ -143,8 +144,8 @@ class NormOnDevice {
           dy_(stream, HostTensor(dtype, shape_, Kind::kLayout, data.dy)),
           dx_(stream, HostTensor(dtype, shape_, Kind::kLayout)),
           mask_(stream, bytes_.data(), bytes_.size()),
-          weight_(stream, DType::kF64, Numbers(channels)),
-          bias_(stream, DType::kF64, Numbers(channels)) {}
+          weight_(stream, parameters, Numbers(channels)),
+          bias_(stream, parameters, Numbers(channels)) {}
 
     const std::vector<int64_t> shape_;
     const std::vector<uint8_t> bytes_;
@@ -156,13 +157,15 @@ class NormOnDevice {
 
   // The current device must be `device`.
   NormOnDevice(const Options& options, DeviceReducer* reducer, DType dtype = DType::kF64,
-               const std::string& name = "norm", int device = 0)
+               const std::string& name = "norm", int device = 0,
+               DType parameters = DType::kF64, DType statistics = DType::kF64)
       : options_(options),
         dtype_(dtype),
-        weight_(stream_, DType::kF64, Spread(options.channels, 1)),
-        bias_(stream_, DType::kF64, Spread(options.channels, -0.5)),
-        first_(stream_, DType::kF64, Numbers(options.channels, Kind::kInitially[0])),
-        second_(stream_, DType::kF64, Numbers(options.channels, Kind::kInitially[1])),
+        parameters_(parameters),
+        weight_(stream_, parameters, Spread(options.channels, 1)),
+        bias_(stream_, parameters, Spread(options.channels, -0.5)),
+        first_(stream_, statistics, Numbers(options.channels, Kind::kInitially[0])),
+        second_(stream_, statistics, Numbers(options.channels, Kind::kInitially[1])),
         counter_(stream_, 0) {
     auto made = Norm::Create(name, options, device, tensors(), reducer);
     EXPECT_TRUE(made.ok()) << made.status();
@@ -184,10 +187,15 @@ class NormOnDevice {
   Norm* operator->() { return norm_.get(); }
   Norm& operator*() { return *norm_; }
   void Destroy() { norm_.reset(); }
+  DeviceNumbers& weight() { return weight_; }
+  DeviceNumbers& bias() { return bias_; }
+  DeviceNumbers& first() { return first_; }    // statistic, by kStatistics
+  DeviceNumbers& second() { return second_; }
 
   // May be used on other streams of this device, too.
   std::unique_ptr<Call> Prepare(const NormData& data) {
-    return std::unique_ptr<Call>(new Call(stream_, dtype_, options_.channels, options_.affine, data));
+    return std::unique_ptr<Call>(
+        new Call(stream_, dtype_, parameters_, options_.channels, options_.affine, data));
   }
   // These wait for nothing.
   absl::Status Forward(Call* call) { return Forward(call, stream_.get()); }
@@ -231,7 +239,7 @@ class NormOnDevice {
 
  private:
   const Options options_;
-  const DType dtype_;
+  const DType dtype_, parameters_;
   Stream stream_;
   DeviceNumbers weight_, bias_, first_, second_;
   DeviceCounter counter_;
