@@ -111,6 +111,7 @@ absl::Status DeviceBatchNorm::Check() {
 absl::StatusOr<std::string> DeviceBatchNorm::Save() {
   if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
+  forward_slots_->AwaitPublished();  // steps are counted as rounds are sent
   norms::StateMap state;
   const auto read = [&](const char* name, const DeviceValues& values) {
     return device::Read(values, options_.channels, last_stream_, &state[name]);
@@ -132,7 +133,7 @@ absl::StatusOr<std::string> DeviceBatchNorm::Save() {
   for (const absl::Status& ok : reads) {
     if (!ok.ok()) return layer_->Named(ok);
   }
-  state["steps"] = {static_cast<double>(steps_)};
+  state["steps"] = {static_cast<double>(steps_->load())};
   return wire::EncodeLayerState(state);
 }
 
@@ -141,6 +142,7 @@ absl::Status DeviceBatchNorm::Load(std::string_view bytes) {
   const device::DeviceScope scope(layer_->device());
   absl::StatusOr<norms::StateMap> state = wire::DecodeLayerState(bytes);
   if (!state.ok()) return layer_->Named(state.status());
+  forward_slots_->AwaitPublished();
   uint64_t steps = 0;
   if (absl::Status taken = norms::TakeCounter("steps", &*state, &steps); !taken.ok()) {
     return layer_->Named(taken);
@@ -164,7 +166,7 @@ absl::Status DeviceBatchNorm::Load(std::string_view bytes) {
   for (const absl::Status& ok : writes) {
     if (!ok.ok()) return layer_->Named(ok);
   }
-  steps_ = steps;
+  steps_->store(steps);
   return absl::OkStatus();
 }
 

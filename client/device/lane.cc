@@ -92,7 +92,8 @@ std::shared_ptr<device::BlockPool> Lane::pool(int device, Purpose purpose) {
 }
 
 absl::Status Lane::Submit(const std::shared_ptr<RoundSlot>& slot, ReduceKey key,
-                          kernels::cuda::MomentsView moments, cudaStream_t stream) {
+                          kernels::cuda::MomentsView moments, cudaStream_t stream,
+                          StepNumbering numbering) {
   const size_t bytes = kernels::cuda::MomentsView::Bytes(slot->rows, slot->channels);
   absl::MutexLock order(&order_mutex_);
   if (cudaError_t error =
@@ -106,7 +107,8 @@ absl::Status Lane::Submit(const std::shared_ptr<RoundSlot>& slot, ReduceKey key,
   ++slot->sequence;
   ++rounds_;
   absl::MutexLock lock(&mutex_);
-  to_send_.push_back({std::move(key), slot, nullptr, stream, MomentsFuture()});
+  to_send_.push_back(
+      {std::move(key), slot, nullptr, stream, std::move(numbering), MomentsFuture()});
   return absl::OkStatus();
 }
 
@@ -135,7 +137,7 @@ MomentsFuture Lane::Reduce(const ReduceKey& key, const Moments& moments) {
   auto host = std::make_shared<HostRound>(moments);
   absl::MutexLock order(&order_mutex_);
   absl::MutexLock lock(&mutex_);
-  to_send_.push_back({key, nullptr, host, nullptr, MomentsFuture()});
+  to_send_.push_back({key, nullptr, host, nullptr, {}, MomentsFuture()});
   return MomentsFuture(std::move(host));
 }
 
@@ -179,11 +181,21 @@ absl::StatusOr<Moments> Lane::Collect(Entry* entry) const {
   }
   const RoundSlot& slot = *entry->slot;
   const kernels::cuda::MomentsHeader& header = *slot.sent.header;
-  if (entry->key.step == 0) entry->key.step = header.step;
+  const StepNumbering& numbering = entry->numbering;
+  if (numbering.count != nullptr) {
+    entry->key.step = numbering.count->load() + 1;
+  } else {
+    entry->key.step = numbering.step != nullptr ? numbering.step->load() : header.step;
+  }
   if (header.bad != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(Where(entry->key), ": the mask has another value than 0 and 1 at position ",
                      header.bad - 1, "; nothing was sent"));
+  }
+  if (entry->key.step == 0 && numbering.step != nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("layer ", entry->key.layer,
+                     ": the backward of a forward whose round was not sent; nor is this one"));
   }
   if (entry->key.step == 0) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -191,6 +203,10 @@ absl::StatusOr<Moments> Lane::Collect(Entry* entry) const {
         ": a recomputed forward had other inputs than the training forwards that are kept: they "
         "were not computed alike (dropout without its saved random state?), or it repeats one "
         "that is longer ago than kept_forwards; nothing was sent"));
+  }
+  if (numbering.count != nullptr) {
+    numbering.count->store(entry->key.step);
+    numbering.step->store(entry->key.step);
   }
   const Precision precision = entry->key.dtype == DType::kF64 ? Precision::kF64 : Precision::kF32;
   Moments moments;
@@ -225,6 +241,7 @@ void Lane::Publish(const Entry& entry, const absl::StatusOr<Moments>& result) {
   RoundSlot& slot = *entry.slot;
   kernels::cuda::MomentsHeader& header = *slot.result.header;
   header = {};
+  header.step = entry.key.step;
   if (result.ok()) {
     header.count = result->count;
     std::memcpy(slot.result.values(), result->values.data(),

@@ -59,7 +59,7 @@ __global__ void Fold(BatchNormFold fold) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (c == 0) {
     fold.kept->count = count;
-    fold.kept->step = fold.step;
+    fold.kept->step = fold.moments.header->step;
     fold.kept->backward_came = 0;
     fold.kept->origin = fold.kept;
   }
