@@ -226,6 +226,31 @@ TYPED_TEST(DeviceFailuresTest, AGroupThatIsGoneLeavesALocalLayer) {
   });
 }
 
+// Both norms take blocks of one size from one pool.
+TEST(DeviceFailuresOfBothTest, ABlockOfAFailedPowerNormServesABatchNorm) {
+  std::mt19937_64 random(Seed(155));
+  const NormData data(&random, kPositions, kChannels);
+  InProcessGroup group(2);
+  group.FailRound(1, absl::AbortedError("rank 1 is gone"));
+  group.Run([&](int, Reducer* member) {
+    const auto reducer = OnStreams(member);
+    NormOnDevice<PowerNormKind> power({.channels = kChannels, .kept_forwards = 0}, reducer.get(),
+                                      DType::kF64, "power");
+    NormOnDevice<BatchNormKind> batch({.channels = kChannels, .kept_forwards = 0}, reducer.get(),
+                                      DType::kF64, "batch");
+    {
+      const auto call = power.Prepare(data);
+      ASSERT_TRUE(power.Forward(call.get()).ok());
+      power.stream().Synchronize();
+      EXPECT_FALSE(power->Check().ok());
+    }
+    for (int s = 1; s <= 3; ++s) {
+      batch.Step(data);
+      EXPECT_EQ(batch.State().at("num_batches_tracked"), Numbers{static_cast<double>(s)});
+    }
+  });
+}
+
 // A statistic under way when the group goes comes out of the next call, as on the CPU.
 TEST(DevicePowerNormFailuresTest, ALostConnectionIsToldByTheStatisticsUnderWay) {
   std::mt19937_64 random(Seed(154));
