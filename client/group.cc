@@ -210,6 +210,7 @@ wire::Join MakeJoin(const GroupOptions& options, const std::string& incarnation)
   join.host = options.host.empty() ? HostName() : options.host;
   join.pid = static_cast<uint32_t>(getpid());
   join.incarnation = incarnation;
+  join.ticket = NewTicket();
   join.job = options.job;
   join.round_timeout = options.round_timeout;
   join.join_timeout = options.connect_timeout;

@@ -137,6 +137,7 @@ wire::Resume Session::MakeResume(uint32_t kept) const {
   resume.members = joined_.members;
   resume.finished = finished_;
   resume.first_round = joined_.epoch_first_round;
+  resume.tickets = joined_.tickets;
   return resume;
 }
 

@@ -50,6 +50,7 @@ wire::CoordinatorMessage MakeJoined(uint64_t epoch = 7,
   message.joined.first_round = 1;
   message.joined.members = members;
   message.joined.epoch_first_round = 1;
+  message.joined.tickets = {21, 22, 23};
   return message;
 }
 
@@ -174,6 +175,7 @@ TEST(SessionResumeTest, ABrokenStreamEndsNothingAndTheNextOneBeginsWithHowFarItI
   EXPECT_THAT(resume.members, ElementsAre(0, 1, 2));
   EXPECT_FALSE(resume.finished);
   EXPECT_EQ(resume.first_round, 1u);
+  EXPECT_THAT(resume.tickets, ElementsAre(21, 22, 23));
   EXPECT_THAT(s.restored, ElementsAre("answer 1"));
 }
 

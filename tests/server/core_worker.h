@@ -21,7 +21,8 @@ class CoreWorker {
 
   explicit CoreWorker(const wire::Join& join) : join_(join) {}
 
-  // On a new stream, as one that knows of no run.
+  // On a new stream, as one that knows of no run: again for the same membership if it has not heard
+  // that it has joined, else for another one.
   void Join(CoreWorld* world);
   // On a new stream, as a member; brings its answers along.  What is unanswered is sent again by
   // Take().
@@ -67,6 +68,7 @@ class CoreWorker {
   CoreWorld* world_ = nullptr;
   StreamId stream_ = 0;
   bool joined_ = false;
+  bool heard_ = false;  // a Joined, once
   wire::Resume known_;
   uint64_t next_ = 1;
   uint64_t settled_ = 0;

@@ -31,6 +31,7 @@ wire::Join MakeJoin(uint32_t rank, uint32_t world_size, const std::string& group
   join.host = absl::StrCat("h", rank);
   join.pid = 100 + rank;
   join.incarnation = absl::StrCat("incarnation---", 10 + rank);
+  join.ticket = 1 + rank;
   return join;
 }
 

@@ -73,7 +73,7 @@ TEST(MainTest, HelpNamesTheFlagsAndTheirDefaults) {
 TEST(MainTest, VersionIsOneLine) {
   const Ran ran = RunToEnd({kProgram, "--version"});
   EXPECT_EQ(ran.status, 0);
-  EXPECT_THAT(ran.output, AllOf(StartsWith("syncnorm-coordinator "), HasSubstr("protocol 1.1")));
+  EXPECT_THAT(ran.output, AllOf(StartsWith("syncnorm-coordinator "), HasSubstr("protocol 1.2")));
 }
 
 TEST(MainTest, BadCommandLinesAreOneClearLine) {

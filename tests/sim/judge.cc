@@ -78,25 +78,9 @@ void Judge::Joined(const Who& who, const wire::Joined& joined, bool resumed) {
   CheckEpoch(who, &run, joined.epoch, joined.members);
   Seat& seat = run.seats[who.rank];
   if (resumed) return;
-  // One that starts anew may take part in a run as long as no member has a result of it, and in an
-  // epoch that has none.  Others may have had one, of an epoch before, whose memberships have ended
-  // since.
-  bool answered = std::any_of(run.seats.begin(), run.seats.end(),
-                              [](const Seat& other) { return !other.gone && other.answered; });
-  for (const auto& [round, record] : run.records) {
-    answered |= std::any_of(record.outcomes.begin(), record.outcomes.end(),
-                            [&](const Outcome& o) { return o.epoch >= joined.epoch; });
-  }
   if (seat.holder.has_value() && GroupOf(who).on_loss != OnLoss::kShrink) {
-    if (answered) {
-      Report("fencing", absl::StrCat(who.Name(), " joined a run in which ", seat.holder->Name(),
-                                     " held its rank, without a policy that lets it"));
-    }
-    for (auto& [round, record] : run.records) {
-      record.outcomes.clear();
-      record.states.clear();
-      record.got_result.reset();
-    }
+    Report("fencing", absl::StrCat(who.Name(), " joined a run in which ", seat.holder->Name(),
+                                   " held its rank, without a policy that lets it"));
   }
   seat = Seat{who, joined.first_round, false};
   // A coordinator that was started again does not know that the run was over for this one, and the
@@ -284,8 +268,6 @@ void Judge::Ended(const Who& who, uint64_t id, uint64_t round,
                                        it->second.first.Name(), " after round ", round));
     }
     record.got_result = who;
-    Seat& seat = run.seats[who.rank];
-    if (seat.holder.has_value() && seat.holder->life == who.life) seat.answered = true;
   } else {
     CheckText(who, result.status(), absl::StrCat("round ", round));
     const bool by_policy =

@@ -122,7 +122,6 @@ class Judge {
     std::optional<Who> holder;
     uint64_t from = 1;  // the first round that is its
     bool gone = true;
-    bool answered = false;  // it got a result
   };
   struct Run {
     uint32_t group = 0;

@@ -53,6 +53,7 @@ Process::Process(const Worker::Surroundings& around, const Who& who, const std::
       host_(host),
       machine_(machine),
       incarnation_(Sixteen(Mix(seed, 1), Mix(seed, 2))),
+      ticket_(Mix(seed, 3)),
       random_(seed) {}
 
 std::string Process::Where() const {
@@ -170,6 +171,7 @@ void Process::BeginJoin() {
   }
   phase_ = Phase::kJoining;
   join_began_ = now();
+  ticket_ = Mix(ticket_) | 1;
   attempts_ = 0;
   TryJoin();
 }
@@ -187,6 +189,7 @@ void Process::TryJoin() {
   join.join_timeout = std::max(join_began_ + plan().join_timeout - now(), absl::Milliseconds(1));
   join.on_loss = plan().on_loss;
   join.non_finite = plan().non_finite;
+  join.ticket = ticket_;
   ++attempts_;
   reached_ = false;
   session_ = std::make_unique<Session>("sim", join);

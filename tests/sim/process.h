@@ -101,6 +101,7 @@ class Process final : public Caller {
   const std::string host_;
   const uint32_t machine_;
   const std::string incarnation_;
+  uint64_t ticket_;  // of its latest membership
   Random random_;
 
   Phase phase_ = Phase::kResting;
