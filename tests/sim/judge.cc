@@ -77,12 +77,13 @@ void Judge::Joined(const Who& who, const wire::Joined& joined, bool resumed) {
   Run& run = At(joined.run_id, who.group);
   CheckEpoch(who, &run, joined.epoch, joined.members);
   Seat& seat = run.seats[who.rank];
-  if (resumed) return;
+  // What one that was stopped reads late is of a time before another had its rank.
+  if (resumed || joined.epoch < seat.epoch) return;
   if (seat.holder.has_value() && GroupOf(who).on_loss != OnLoss::kShrink) {
     Report("fencing", absl::StrCat(who.Name(), " joined a run in which ", seat.holder->Name(),
                                    " held its rank, without a policy that lets it"));
   }
-  seat = Seat{who, joined.first_round, false};
+  seat = Seat{who, joined.epoch, joined.first_round, false};
   // A coordinator that was started again does not know that the run was over for this one, and the
   // others, who have not heard of it either, go on with it.
   for (auto& [round, record] : run.records) {

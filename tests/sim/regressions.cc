@@ -27,6 +27,10 @@ const std::vector<Regression>& Regressions() {
       {159905389086585, 0,
        "a superseded process and one that starts anew began a run again that others had gone on "
        "with"},
+      {191107727493840, 0,
+       "a joining worker whose stream broke as the group formed came back too late"},
+      {125185098319469, 0,
+       "the judge took an old Joined, read late, for that of the rank's holder"},
       {113201729962112, 0, "a process's second membership was taken for the first"},
   };
   return *regressions;
