@@ -352,7 +352,7 @@ Connection::View Connection::view() {
   return {session_->epoch(), session_->joined().members, session_->joined().hosts};
 }
 
-void Connection::HandOver(std::string_view state) {
+void Connection::HandOver(const absl::StatusOr<std::string>& state) {
   Actions actions;
   absl::MutexLock lock(&mutex_);
   if (session_->phase() != Session::Phase::kJoined) return;

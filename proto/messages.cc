@@ -461,6 +461,7 @@ void To(const Restored& from, v1::Restored* to) { to->set_answer(from.answer); }
 void To(const Handover& from, v1::Handover* to) {
   to->set_chunk(from.chunk);
   to->set_last(from.last);
+  to->set_failure(from.failure);
 }
 
 }  // namespace syncnorm::wire

@@ -116,6 +116,7 @@ struct EpochChanged {
 struct Handover {
   std::string chunk;
   bool last = false;
+  std::string failure;  // empty: none
 };
 
 struct Finish {};

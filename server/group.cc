@@ -437,6 +437,12 @@ absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover
   if (handing_over_->provider != rank) {
     return absl::InvalidArgumentError("a Handover that it was not asked for");
   }
+  if (!piece.failure.empty()) {
+    EndHandover(now, absl::StatusCode::kAborted,
+                absl::StrCat(members_.Who(rank), " cannot hand its state over: ", piece.failure),
+                output);
+    return absl::OkStatus();
+  }
   handing_over_->bytes += piece.chunk.size();
   if (handing_over_->bytes > shared_->limits.handover_bytes) {
     EndHandover(now, absl::StatusCode::kResourceExhausted,

@@ -86,7 +86,8 @@ class Group {
                           Output* output);
   // The member has no data left.  Not OK: it breaks the protocol.
   absl::Status Finish(absl::Time now, uint32_t rank, Output* output);
-  // A piece of the state for those that were admitted.  Not OK: it breaks the protocol.
+  // A piece of the state for those that were admitted, or why there is none.  Not OK: it breaks the
+  // protocol.
   absl::Status HandOver(absl::Time now, uint32_t rank, const wire::Handover& piece, Output* output);
   void Leave(absl::Time now, StreamId stream, uint32_t rank, const std::string& reason,
              Output* output);

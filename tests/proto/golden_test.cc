@@ -80,6 +80,9 @@ TEST(GoldenTest, MessagesThatOneDotOneAddedAreWrittenAsItWroteThem) {
 TEST(GoldenTest, MessagesThatOneDotTwoAddedToAreWrittenAsItWroteThem) {
   ExpectGolden("join_ticket", SampleJoinWithTicket());
   ExpectGolden("joined_tickets", SampleJoinedWithTickets());
+  Codec codec;
+  ExpectGoldenBytes("handover_failure",
+                    codec.EncodeFromWorker(Handover{"", false, "INTERNAL: disk full"}));
 }
 
 TEST(GoldenTest, BytesOfOneDotTwoAreReadAsTheyWereMeant) {
@@ -91,6 +94,10 @@ TEST(GoldenTest, BytesOfOneDotTwoAreReadAsTheyWereMeant) {
   EXPECT_EQ(worker.join.resume->tickets, SampleJoinWithTicket().resume->tickets);
   ASSERT_TRUE(codec.Decode(Read("join"), &worker).ok());
   EXPECT_EQ(worker.join.ticket, 0u) << "left over from the message before";
+  ASSERT_TRUE(codec.Decode(Read("handover_failure"), &worker).ok());
+  EXPECT_EQ(worker.handover.failure, "INTERNAL: disk full");
+  ASSERT_TRUE(codec.Decode(Read("handover_from_worker"), &worker).ok());
+  EXPECT_TRUE(worker.handover.failure.empty()) << "left over from the message before";
   CoordinatorMessage answer;
   ASSERT_TRUE(codec.Decode(Read("joined_tickets"), &answer).ok());
   EXPECT_EQ(answer.joined.tickets, SampleJoinedWithTickets().tickets);

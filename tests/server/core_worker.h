@@ -34,7 +34,8 @@ class CoreWorker {
   void Contribute(bool boundary = false);
   void ContributeAs(const wire::Contribution& contribution);
   void Finish();
-  void HandOver(const std::string& chunk, bool last) { world_->HandOver(stream_, chunk, last); }
+  void HandOver(const std::string& chunk, bool last) { world_->HandOver(stream_, {chunk, last}); }
+  void CannotHandOver(const std::string& why) { world_->HandOver(stream_, {"", false, why}); }
   void Leave();
   void Disconnect() { world_->Disconnect(stream_); }
   // The stream is over: the world it was in is gone.

@@ -94,8 +94,8 @@ void CoreWorld::Finish(StreamId stream) {
   Deliver();
 }
 
-void CoreWorld::HandOver(StreamId stream, const std::string& chunk, bool last) {
-  core_.OnHandover(now_, stream, wire::Handover{chunk, last}, &output_);
+void CoreWorld::HandOver(StreamId stream, const wire::Handover& piece) {
+  core_.OnHandover(now_, stream, piece, &output_);
   Deliver();
 }
 
