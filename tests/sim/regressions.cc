@@ -29,6 +29,8 @@ const std::vector<Regression>& Regressions() {
        "with"},
       {191107727493840, 0,
        "a joining worker whose stream broke as the group formed came back too late"},
+      {262676997342378, 0,
+       "the judge did not find which members were in a result, as many were lost meanwhile"},
       {125185098319469, 0,
        "the judge took an old Joined, read late, for that of the rank's holder"},
       {113201729962112, 0, "a process's second membership was taken for the first"},
