@@ -128,9 +128,8 @@ nlohmann::json Timed(std::vector<Variant> variants, const Tensors& tensors, cons
   Check(cudaStreamDestroy(stream), "cudaStreamDestroy");
   nlohmann::json results = nlohmann::json::array();
   for (size_t v = 0; v < variants.size(); ++v) {
-    results.push_back({{"variant", variants[v].name},
-                       {"passes", variants[v].passes},
-                       {"times_us", times[v]}});
+    results.push_back(
+        {{"variant", variants[v].name}, {"passes", variants[v].passes}, {"times_us", times[v]}});
   }
   return {{"results", results}};
 }
@@ -146,8 +145,7 @@ nlohmann::json BatchNorm(const Case& c, const Device& device) {
   std::vector<double> mean = zero, m2 = zero, scale = zero, shift = zero, sum_dy = zero;
   std::vector<double> sum_dy_xc = zero, b = zero, d = zero;
   Scalar().MeanM2(t.x_host(), nullptr, &count, mean.data(), m2.data());
-  Scalar().GradSums(t.x_host(), t.dy_host(), nullptr, mean.data(), sum_dy.data(),
-                    sum_dy_xc.data());
+  Scalar().GradSums(t.x_host(), t.dy_host(), nullptr, mean.data(), sum_dy.data(), sum_dy_xc.data());
   for (size_t i = 0; i < zero.size(); ++i) {
     scale[i] = 1 / std::sqrt(m2[i] / n + kEps);
     shift[i] = 0.25;
@@ -205,8 +203,8 @@ nlohmann::json BatchNorm(const Case& c, const Device& device) {
   RunOnce(variants[3]);
   if (wrong.empty()) {
     wrong = t.CheckOut("Grad: dx", [&](const Slab& dx) {
-      Scalar().Grad(t.x_host(), t.dy_host(), nullptr, mean.data(), scale.data(), b.data(),
-                    d.data(), dx);
+      Scalar().Grad(t.x_host(), t.dy_host(), nullptr, mean.data(), scale.data(), b.data(), d.data(),
+                    dx);
     });
   }
   if (!wrong.empty()) return {{"wrong", wrong}};
@@ -283,8 +281,8 @@ nlohmann::json PowerNorm(const Case& c, const Device& device) {
 
   const double sum_bound = SumBound(c.dtype, t.positions());
   RunOnce(variants[0]);
-  std::string wrong = Difference("GroupScale: r", ReadFactors(device_r, c.dtype, factors), r,
-                                 MeanBound(c.dtype));
+  std::string wrong =
+      Difference("GroupScale: r", ReadFactors(device_r, c.dtype, factors), r, MeanBound(c.dtype));
   RunOnce(variants[1]);
   if (wrong.empty()) wrong = Difference("PowerSums: sum xs^2", first.Read(), sum_x2, sum_bound);
   RunOnce(variants[2]);

@@ -1,7 +1,8 @@
 // The protocol of the measuring programs: one JSON object a line.  The program greets, and then
 // answers requests, one at a time, until its input ends.
 //
-//   greeting   {"device": ..., "simulated": ..., ...}, or {"no_device": CUDA's words} and exit status
+//   greeting   {"device": ..., "simulated": ..., ...}, or {"no_device": CUDA's words} and exit
+//   status
 //              kNoDevice
 //   answer     {"results": [{"variant": ..., "passes": ..., "times_us": [...]}]}
 //              {"wrong": ...}     a result differs from the scalar backend's: there are no times

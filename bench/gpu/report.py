@@ -50,6 +50,8 @@ class Line:
     floor_us: float = None  # of a copy that moves as many bytes
     peer: str = ""
     peer_us: float = None
+    rounds: int = None  # of a lane with a group
+    stream_waits: int = None
 
     @property
     def of_floor(self):
@@ -69,25 +71,41 @@ PEERS = {
     "Grad": "torch.batch_norm_backward_elemt",
     "local/forward": "torch.native_batch_norm",
     "local/backward": "torch.native_batch_norm_backward",
-    "synchronised/forward": "torch.SyncBatchNorm.forward",
-    "synchronised/backward": "torch.SyncBatchNorm.backward",
+    "two workers, synchronised/forward": "torch.SyncBatchNorm.forward",
+    "two workers, synchronised/backward": "torch.SyncBatchNorm.backward",
 }
+
+
+def rounds_of(by_name):
+    """What the rounds cost: two workers with them, less the same two without."""
+    lines = []
+    for direction in ("forward", "backward"):
+        without = by_name.get(f"two workers, local/{direction}")
+        with_them = by_name.get(f"two workers, synchronised/{direction}")
+        if without and with_them:
+            line = Line(f"cost of the round/{direction}", 0)
+            if with_them.p50_us is not None:
+                line.p50_us = with_them.p50_us - without.p50_us
+            lines.append(line)
+    return lines
 
 
 def lines_of(case, results, simulated):
     """The lines of a case: [{"variant", "passes", "times_us"}] of one or more programs."""
     lines = []
     for result in results:
-        line = Line(result["variant"], result["passes"])
+        line = Line(result["variant"], result["passes"], rounds=result.get("rounds"))
         times = result["times_us"]
         if not times or min(times) <= 0:
             raise ValueError(f"{case.title}: {line.variant} has no times, or one that is not above 0: {times}")
         if not simulated:
             line.p50_us, line.min_us, line.max_us = statistics.median(times), min(times), max(times)
+            line.stream_waits = result.get("stream_waits")
             if line.passes:
                 line.gb_per_s = line.passes * case.bytes / line.p50_us / 1e3
         lines.append(line)
     by_name = {line.variant: line for line in lines}
+    lines += rounds_of(by_name)
     for line in lines:
         floor = by_name.get(f"copy_{line.passes:g}")
         if floor and floor is not line:
@@ -118,4 +136,5 @@ def objects(case, lines, device):
              "verified": True, "p50_us": line.p50_us, "min_us": line.min_us, "max_us": line.max_us,
              "gb_per_s": line.gb_per_s, "floor_us": line.floor_us,
              "ratio_to_floor": 1 / line.of_floor if line.of_floor else None,
-             "ratio_to_pytorch": 1 / line.times_peer if line.times_peer else None} for line in lines]
+             "ratio_to_pytorch": 1 / line.times_peer if line.times_peer else None,
+             "rounds": line.rounds, "stream_waits": line.stream_waits} for line in lines]

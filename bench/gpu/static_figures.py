@@ -9,7 +9,7 @@ usage: static_figures.py [--nvcc NVCC] [--architectures 75,80,90,120] [--write |
   --check    compiles and holds figures.md against it: the kernels that it names, no spills and, with the
              nvcc that it was written with, registers
 
-Exit status: 0; 1 a kernel spills, or figures.md is wrong; 2 usage; 77 there is no nvcc.
+Exit status: 0; 1 a kernel spills or does not access 16 bytes at a time, or figures.md is wrong; 2 usage; 77 there is no nvcc.
 """
 import argparse
 import os
@@ -34,6 +34,21 @@ def spills(build):
     """One line for every kernel and architecture with spills."""
     return [f"{i.file}: {i.name} spills on sm_{a}: {f.spill_stores} bytes stored, {f.spill_loads} loaded"
             for i in build.instantiations for a, f in sorted(i.figures.items()) if f.spills]
+
+
+def narrow(build):
+    """One line for every kernel of tensors that does not read, or write, 16 bytes at a time."""
+    found = []
+    for i in build.instantiations:
+        size = tables.element_bytes(i.name)
+        if size is None:
+            continue
+        if 16 not in i.ptx.loads:
+            found.append(f"{i.file}: {i.name} has no load of 16 bytes in its loops")
+        # GroupScale writes r only, a number a token and group; sums write nothing in their loops.
+        if i.ptx.stores and not i.name.startswith("GroupScale") and 16 not in i.ptx.stores:
+            found.append(f"{i.file}: {i.name} has no store of 16 bytes in its loops")
+    return found
 
 
 def check(build, recorded, nvcc_version):
@@ -91,13 +106,13 @@ def main():
     if options.check:
         build = compiler.build(options.nvcc, ROOT, architectures, jobs=options.jobs)
         with open(FIGURES, encoding="utf-8") as f:
-            wrong = spills(build) + check(build, f.read(), version)
+            wrong = spills(build) + narrow(build) + check(build, f.read(), version)
         print(f"{len(build.instantiations)} kernels, sm_{', sm_'.join(architectures)}, nvcc {version}")
         return report(wrong, "findings; ./dev bench gpu-static --write renews figures.md")
     if not options.write:
         build = compiler.build(options.nvcc, ROOT, architectures, jobs=options.jobs)
         print(document(build, architectures, version, []))
-        return report(spills(build), "kernels spill")
+        return report(spills(build) + narrow(build), "findings")
     build = compiler.build(options.nvcc, ROOT, PRODUCT, PRODUCT_PTX, options.jobs)
     tests = compiler.build(options.nvcc, ROOT, (), ("75",), options.jobs)
     sizes = [("the product", ", ".join(PRODUCT) + "; PTX 120", build.bytes, build.cpu_s),
@@ -105,7 +120,7 @@ def main():
     with open(FIGURES, "w", encoding="utf-8") as f:
         f.write(document(build, list(SHOWN), version, sizes))
     print(f"wrote {FIGURES}")
-    return report(spills(build), "kernels spill")
+    return report(spills(build) + narrow(build), "findings")
 
 
 if __name__ == "__main__":

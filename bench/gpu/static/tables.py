@@ -24,6 +24,13 @@ def accesses(counts):
     return ", ".join(f"{bytes} x {counts[bytes]}" for bytes in sorted(counts, reverse=True)) or "-"
 
 
+def element_bytes(name):
+    """Bytes of the elements of a kernel of tensors, whose name says the dtype; None for others."""
+    match = re.search(r"^(?:ReduceRuns|ReduceColumns|MapKernel|GroupScaleKernel|PowerGradKernel)<.*?"
+                      r"\b(f32|f64|f16|bf16)\b", name)
+    return traffic.BYTES[match[1]] if match else None
+
+
 def threads_of(instantiation):
     return instantiation.ptx.max_threads or FOLD_THREADS
 
