@@ -87,6 +87,9 @@ std::vector<std::vector<double>> Time(const std::vector<Variant>& variants, int 
       variant.run(stream);
       if (r >= 0) Check(cudaEventRecord(ends[at++].get(), stream), "cudaEventRecord");
     }
+    if ((r + kWarmUps) % kMostAhead == kMostAhead - 1) {
+      Check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    }
   }
   Check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
   std::vector<std::vector<double>> times(variants.size());
