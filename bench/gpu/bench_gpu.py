@@ -73,12 +73,19 @@ def cases(sets, dtypes, only):
     return [case for case in found if only in case.title]
 
 
-def start_peer(python):
-    """PyTorch's program, or None and why there is none."""
-    try:
-        return Program([python, os.path.join(HERE, "pytorch_peer.py")]), ""
-    except (NoDevice, Failed) as error:
-        return None, str(error)
+PEERS = {"kernels": ("PyTorch", "pytorch_peer.py"),
+         "layers": ("PyTorch's SyncBatchNorm", "pytorch_sync_peer.py")}
+
+
+def start_peers(options, peers, say):
+    """Adds to `peers` the programs of PyTorch that there are, and says which and why not."""
+    for part in options.parts:
+        name, script = PEERS[part]
+        try:
+            peers.append((name, Program([options.python, os.path.join(HERE, script)])))
+            say(f"{name}: {peers[-1][1].greeting['version']}")
+        except (NoDevice, Failed) as error:
+            say(f"{name}: not measured: {error}")
 
 
 def describe(greeting, options, repetitions):
@@ -91,7 +98,7 @@ def describe(greeting, options, repetitions):
     return where + f"\nmedians of {repetitions}, the cache flushed before each; floor: device copies of as many bytes"
 
 
-def measure(programs, peer, chosen, repetitions, simulated, device, say):
+def measure(programs, peers, chosen, repetitions, simulated, device, say):
     """Measures and prints each case; returns the JSON objects.  Raises Failed at a wrong result."""
     objects = []
     for case in chosen:
@@ -104,10 +111,10 @@ def measure(programs, peer, chosen, repetitions, simulated, device, say):
                 notes.append(f"  skipped: {answer['skipped']}")
                 continue
             results += answer["results"]
-        if peer and results:
+        for name, peer in peers if results else []:
             answer = peer.ask(case.request(repetitions))
             if "skipped" in answer:
-                notes.append(f"  PyTorch: {answer['skipped']}")
+                notes.append(f"  {name}: {answer['skipped']}")
             else:
                 results += answer["results"]
         if results:
@@ -123,7 +130,7 @@ def measure(programs, peer, chosen, repetitions, simulated, device, say):
 
 
 def run(options, say):
-    programs, peer = [], None
+    programs, peers = [], []
     try:
         for part in options.parts:
             path = os.path.join(options.build, "bench/gpu", PARTS[part])
@@ -142,10 +149,9 @@ def run(options, say):
         if simulated:
             say("PyTorch: not measured beside a simulated device")
         else:
-            peer, why_not = start_peer(options.python)
-            say(f"PyTorch: {peer.greeting['version'] if peer else 'not measured: ' + why_not}")
+            start_peers(options, peers, say)
         say("")
-        objects = measure(programs, peer, chosen, repetitions, simulated, greeting["device"], say)
+        objects = measure(programs, peers, chosen, repetitions, simulated, greeting["device"], say)
     except NoDevice as error:
         say(f"bench gpu: nothing was measured: no CUDA device ({error})")
         return NOTHING_MEASURED
@@ -153,7 +159,7 @@ def run(options, say):
         say(f"bench gpu: {error}")
         return 1
     finally:
-        for program in programs + ([peer] if peer else []):
+        for program in programs + [peer for _, peer in peers]:
             program.close()
     if options.json:
         with open(options.json, "w", encoding="utf-8") as f:

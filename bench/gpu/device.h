@@ -66,8 +66,8 @@ struct Variant {
 // kWarmUps.  Before each, the second-level cache is filled with something else, unless simulated.
 constexpr int kWarmUps = 3;
 // The CPU is at most that many repetitions ahead of the stream.  Layers have some 120 operations in
-// one (8 of them, forward and backward, of about 7), and a stream's queue holds 1024: nothing that is
-// enqueued has to wait for room.
+// one (8 of them, forward and backward, of about 7), and a stream's queue holds 1024: nothing that
+// is enqueued has to wait for room.
 constexpr int kMostAhead = 4;
 std::vector<std::vector<double>> Time(const std::vector<Variant>& variants, int repetitions,
                                       const Device& device, cudaStream_t stream);

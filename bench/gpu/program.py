@@ -41,7 +41,10 @@ class Program:
         return answer
 
     def close(self):
-        self._process.stdin.close()
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended before it read what was asked last
         self._process.stdout.close()
         self._process.wait()
 

@@ -4,7 +4,8 @@
 usage: pytorch_peer.py [--device cuda|cpu]     cpu: for tests; times by the clock
 
 Variants: the kernels of SyncBatchNorm (torch.batch_norm_*), what stands between them left out; and
-native_batch_norm in training, forward and backward.  Two processes' SyncBatchNorm: sync_peer.py.
+native_batch_norm in training, forward and backward.  Two processes' SyncBatchNorm:
+pytorch_sync_peer.py.
 """
 import argparse
 import json

@@ -226,6 +226,7 @@ class RunTest(unittest.TestCase):
         self.assertIn("driver for CUDA 13.0, runtime 12.4", said)
         self.assertIn("medians of 7", said)
         self.assertIn("PyTorch: not measured: ", said)
+        self.assertIn("PyTorch's SyncBatchNorm: not measured: ", said)
         self.assertIn("8 cases, all verified", said)
         self.assertNotIn("simulated", said)
 
@@ -274,6 +275,7 @@ class RunTest(unittest.TestCase):
             status, said = run(build, "--python", peer)
         self.assertEqual(status, 0, said)
         self.assertIn("PyTorch: 2.9", said)
+        self.assertIn("PyTorch's SyncBatchNorm: 2.9", said)
         self.assertRegex(said, r"MeanM2 .* 2\.00\n")
 
     def test_only_one_part_may_be_run(self):
