@@ -9,7 +9,7 @@
 // An accumulator has
 //   kValues           doubles per channel of a finished part, the count first
 //   Merge             how parts are merged (merge.cuh)
-//   Add(terms, ok)    one batch; ok[row] says whether a row counts
+//   AddValues, AddTerms   one batch; ok[row] says whether a row counts
 //   Fold()            ends a run
 //   Get(k, v)         value v of column k, after the last Fold()
 #pragma once
@@ -31,8 +31,9 @@ class MomentsAccumulator {
   static constexpr int kValues = 3;
   using Merge = MergeMoments;
 
-  template <int kRows>
-  __device__ void Add(const W (&x)[kRows][kColumns], const bool (&ok)[kRows]) {
+  // x(row, column)
+  template <int kRows, class X>
+  __device__ void AddValues(const X& x, const bool (&ok)[kRows]) {
     int count = 0;
 #pragma unroll
     for (int u = 0; u < kRows; ++u) count += ok[u];
@@ -41,7 +42,7 @@ class MomentsAccumulator {
 #pragma unroll
       for (int u = kRows - 1; u >= 0; --u) {
 #pragma unroll
-        for (int k = 0; k < kColumns; ++k) origin_[k] = ok[u] ? x[u][k] : origin_[k];
+        for (int k = 0; k < kColumns; ++k) origin_[k] = ok[u] ? x(u, k) : origin_[k];
       }
     }
     const W inverse = W{1} / static_cast<W>(count);
@@ -54,7 +55,7 @@ class MomentsAccumulator {
       W sum = 0;
 #pragma unroll
       for (int u = 0; u < kRows; ++u) {
-        deviation[u] = ok[u] ? x[u][k] - origin_[k] : W{0};
+        deviation[u] = ok[u] ? x(u, k) - origin_[k] : W{0};
         sum += deviation[u];
       }
       const W mean = sum * inverse;

@@ -9,8 +9,9 @@
 //     results.  Per-channel arrays are double, aligned to 8 bytes; tensors to their element only.
 //   * r, the group scaling's factor, is double for tensors of f64 and float for the others.
 //   * Deterministic: the same call on the same kind of device gives the same bits.  How the
-//     work is divided depends on the grid, the dtype and Launch::multiprocessors, never on the
-//     order in which blocks run; partial sums are merged in a fixed order.
+//     work is divided depends on the grid, the dtype, Launch::multiprocessors and where the
+//     tensors lie modulo 16 bytes, never on the order in which blocks run; partial sums are
+//     merged in a fixed order.
 //   * Accumulation: f64 in double; the others in float over short runs that start at a value of
 //     the channel (no cancellation), merged in double.
 //   * Scratch.  Operations that reduce need ScratchBytes() of it, 256-byte aligned.  It is all zero
@@ -18,8 +19,8 @@
 //     large enough for.  Operations that may run at the same time need scratch of their own.
 //
 // Each returns cudaSuccess or what launching failed with; what fails later, on the
-// device, comes out of later calls of CUDA, as is usual.  Empty grids are legal: sums become zero,
-// maps do nothing.
+// device, comes out of later calls of CUDA, as is usual.  Empty grids are legal: sums become zero
+// (the count too, where there are no channels), maps do nothing.
 //
 // Thread-safety: all functions may be called concurrently.
 #pragma once

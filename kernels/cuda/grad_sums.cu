@@ -7,17 +7,19 @@ namespace {
 
 struct GradSumsOp {
   static constexpr int kInputs = 2;
+  static constexpr int kRows = 2;
+  static constexpr int kRowsOfHalves = 2;
+  static constexpr int kBlocks = 2;
   static constexpr bool kWalksGroups = false;
 
   template <class W, int kColumns>
   struct Thread : SumsAccumulator<W, kColumns, 2> {
     __device__ explicit Thread(const GradSumsOp& op) : center(op.center) {}
     __device__ void Prepare(int k, int64_t c) { hi[k] = Split<W>(center[c]).hi; }
-    template <int kRows>
-    __device__ void Add(const W (&x)[kRows][kColumns], const W (&dy)[kRows][kColumns],
-                        const W (&)[kRows][kColumns], const bool (&ok)[kRows]) {
+    template <int kRows, class X, class Dy, class R>
+    __device__ void Add(const X& x, const Dy& dy, const R&, const bool (&ok)[kRows]) {
       this->AddTerms(
-          [&](int s, int u, int k) { return s == 0 ? dy[u][k] : dy[u][k] * (x[u][k] - hi[k]); },
+          [&](int s, int u, int k) { return s == 0 ? dy(u, k) : dy(u, k) * (x(u, k) - hi[k]); },
           ok);
     }
 

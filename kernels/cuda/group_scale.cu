@@ -5,6 +5,9 @@
 namespace syncnorm::kernels::cuda {
 namespace {
 
+// Loads that a thread has under way.
+constexpr int kUnroll = kTeamItems;
+
 template <class T>
 struct ScaleArgs {
   int64_t runs, size, run_items;
@@ -16,7 +19,7 @@ struct ScaleArgs {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) GroupScaleKernel(ScaleArgs<T> a) {
+__global__ void __launch_bounds__(kThreads, 1) GroupScaleKernel(ScaleArgs<T> a) {
   using W = Wide<T>;
   constexpr int kN = kLanes<T>;
   const int teams = kThreads / a.team;
@@ -60,7 +63,7 @@ cudaError_t GroupScale(const ConstSlab& x, int64_t groups, double eps, void* r, 
   return WithElement(x.dtype, [&](auto element) {
     using T = decltype(element);
     using W = Wide<T>;
-    const GroupsLayout layout(x.grid, groups, kLanes<T>, on.multiprocessors);
+    const GroupsLayout layout(x.grid, groups, kLanes<T>, kUnroll, on.multiprocessors);
     const int64_t size = x.grid.channels / groups;
     const ScaleArgs<T> args{layout.runs,
                             size,

@@ -24,10 +24,10 @@ namespace syncnorm::kernels::cuda {
 
 // Threads of every block.
 inline constexpr int kThreads = 256;
-// Blocks wanted on each multiprocessor.  A block of a sum has 4 loads of 16 bytes a thread under
-// way, 16 KiB; an H100 needs some 40 KiB per multiprocessor to hide 700 ns at 3.35 TB/s (18 KiB by
-// Little's law, about twice that under load), a T4 8 KiB.
-inline constexpr int kBlocksPerMultiprocessor = 4;
+// Blocks wanted on each multiprocessor, as many as fit with 128 registers a thread.  In sums a
+// thread has 64 bytes under way (4 loads of 16), a multiprocessor 32 KiB: an H100 needs 18 KiB by
+// Little's law (3.35 TB/s, 700 ns, 132 multiprocessors) and somewhat more under load, a T4 4 KiB.
+inline constexpr int kBlocksPerMultiprocessor = 2;
 // Split tiles have tickets at the start of the scratch, always in the same place so that they are
 // zero for every grid.  There are no more split tiles than blocks wanted.
 inline constexpr int kTickets = 4096;
@@ -35,7 +35,7 @@ inline constexpr size_t kTicketBytes = kTickets * sizeof(unsigned);
 // The most numbers that any sum keeps per channel: a count and three sums.
 inline constexpr int kMostValues = 4;
 // Loads of a thread that are under way together in sums.
-inline constexpr int kUnroll = 4;
+inline constexpr int kTeamItems = 2;
 // A part of a split sum has at least this many items a thread, so that the merge (some 2 us) does
 // not outweigh what is gained.
 inline constexpr int kFewItems = 16;
@@ -100,7 +100,7 @@ struct RunsLayout {
   RunsLayout(const Grid& grid, int lanes, int multiprocessors) {
     run_items = grid.inner == 0 ? 0 : DivideUp(grid.inner + lanes - 1, lanes);
     items = grid.outer * run_items;
-    team = PowerOfTwo(DivideUp(items, 2 * kUnroll), 8, kThreads);
+    team = PowerOfTwo(DivideUp(items, 2 * kTeamItems), 8, kThreads);
     tiles = DivideUp(grid.channels, kThreads / team);
     const int64_t most = team == kThreads ? DivideUp(items, kThreads * kFewItems) : 1;
     splits = SplitsOf(tiles, most, multiprocessors);
@@ -150,11 +150,12 @@ struct GroupsLayout {
   int team = 1;
   int64_t blocks = 0;
 
-  GroupsLayout(const Grid& grid, int64_t groups, int lanes, int multiprocessors) {
+  // `thread_items`: what a thread takes at most, unless a whole block is too few.
+  GroupsLayout(const Grid& grid, int64_t groups, int lanes, int thread_items, int multiprocessors) {
     runs = grid.outer * groups;
     const int64_t size = grid.channels / groups;
     run_items = DivideUp(size + lanes - 1, lanes);
-    team = PowerOfTwo(DivideUp(run_items, kUnroll), 1, kThreads);
+    team = PowerOfTwo(DivideUp(run_items, thread_items), 1, kThreads);
     blocks = std::min(DivideUp(runs, kThreads / team), 2 * BlocksWanted(multiprocessors));
   }
 };

@@ -6,7 +6,9 @@
 //
 // An Op has
 //   kInputs           1 or 2 (x and dy)
-//   kWalksGroups      its grid is {tokens, groups, size} and Map takes the group's factor
+//   kWalksGroups      its grid is {tokens, groups, size} and Map takes the group's factor; such
+//   maps
+//                     have no masks
 //   Params<W> At<W>(int64_t channel)     one channel's parameters, narrowed
 //   W Map(Params<W>, x, dy, factor)
 //
@@ -21,25 +23,58 @@ namespace syncnorm::kernels::cuda {
 // Loads of each input that a thread has under way.
 constexpr int kMapUnroll = 2;
 
-// Walks consecutive elements of a grid without dividing.
-struct Walk {
-  int64_t channels, inner;
-  int64_t o, c, i;
-
-  __device__ Walk(const Grid& grid, int64_t element) : channels(grid.channels), inner(grid.inner) {
-    const int64_t row = channels * inner;
-    o = element >= 0 ? element / row : -((row - 1 - element) / row);
+// Walks the elements of one item, without dividing: where the first one lies is found once.
+// Distances are counted as far as an item reaches only, so that they are 32 bits.
+class Walk {
+ public:
+  // Grid element `element` >= -lanes.
+  __device__ Walk(const Grid& grid, int64_t element, int lanes) : inner_(grid.inner) {
+    const int64_t row = grid.channels * inner_;
+    const int64_t o = element >= 0 ? element / row : -((row - 1 - element) / row);
     const int64_t in_row = element - o * row;
-    c = in_row / inner;
-    i = in_row - c * inner;
+    channel_ = in_row / inner_;
+    const int64_t i = in_row - channel_ * inner_;
+    position_ = o * inner_ + i;
+    run_ = o * grid.channels + channel_;
+    of_run_ = static_cast<int>(min(inner_, int64_t{lanes}));
+    of_row_ = static_cast<int>(min(grid.channels, int64_t{lanes}));
+    left_of_run_ = static_cast<int>(min(inner_ - i, int64_t{lanes}));
+    left_of_row_ = static_cast<int>(min(grid.channels - channel_, int64_t{lanes}));
+    channels_ = grid.channels;
   }
-  __device__ void Next() {
-    if (++i < inner) return;
-    i = 0;
-    if (++c < channels) return;
-    c = 0;
-    ++o;
+
+  __device__ int64_t channel() const { return channel_; }
+  // o * inner + i, and o * channels + c.
+  __device__ int64_t position() const { return position_; }
+  __device__ int64_t run() const { return run_; }
+
+  // True where a new run begins.
+  __device__ bool Next() {
+    ++position_;
+    if (--left_of_run_ > 0) return false;
+    left_of_run_ = of_run_;
+    position_ -= inner_;
+    ++run_;
+    ++channel_;
+    if (--left_of_row_ == 0) {
+      left_of_row_ = of_row_;
+      position_ += inner_;
+      channel_ -= channels_;
+    }
+    return true;
   }
+
+  // The same place `rows` rows further on.
+  __device__ void Skip(int64_t rows) {
+    position_ += rows * inner_;
+    run_ += rows * channels_;
+  }
+
+ private:
+  int64_t inner_, channels_;
+  int64_t channel_, position_, run_;
+  int of_run_, of_row_;
+  int left_of_run_, left_of_row_;
 };
 
 template <class T>
@@ -56,7 +91,7 @@ struct MapArgs {
 };
 
 template <bool kMasked, class T, class Op>
-__global__ void __launch_bounds__(kThreads) MapKernel(MapArgs<T> a, Op op) {
+__global__ void __launch_bounds__(kThreads, 1) MapKernel(MapArgs<T> a, Op op) {
   using W = Wide<T>;
   constexpr int kN = kLanes<T>;
   const int64_t stride = int64_t{gridDim.x} * kThreads;
@@ -65,20 +100,27 @@ __global__ void __launch_bounds__(kThreads) MapKernel(MapArgs<T> a, Op op) {
   const int64_t row = a.grid.channels * a.grid.inner;
   const int64_t elements = a.grid.outer * row;
 
-  const Walk start(a.grid, item * kN - a.head);
+  const Walk start(a.grid, item * kN - a.head, kN);
   typename Op::template Params<W> params[kN];
-  Walk walk = start;
+  {
+    Walk walk = start;
+    // With groups, the grid's runs are groups and its positions in a row channels.
+    const int64_t o = Op::kWalksGroups ? (start.run() - start.channel()) / a.grid.channels : 0;
+    int64_t channel = Op::kWalksGroups
+                          ? start.channel() * a.grid.inner + start.position() - o * a.grid.inner
+                          : start.channel();
 #pragma unroll
-  for (int k = 0; k < kN; ++k) {
-    // With groups, channels are c * inner + i; otherwise neighbours mostly share one.
-    if (Op::kWalksGroups) {
-      params[k] = op.template At<W>(walk.c * walk.inner + walk.i);
-    } else if (k == 0 || walk.i == 0) {
-      params[k] = op.template At<W>(walk.c);
-    } else {
-      params[k] = params[k - 1];
+    for (int k = 0; k < kN; ++k) {
+      // Neighbours mostly share a channel.
+      if (k == 0 || Op::kWalksGroups || channel != walk.channel()) {
+        if (!Op::kWalksGroups) channel = walk.channel();
+        params[k] = op.template At<W>(channel);
+      } else {
+        params[k] = params[k - 1];
+      }
+      walk.Next();
+      if (Op::kWalksGroups && ++channel == row) channel = 0;
     }
-    walk.Next();
   }
   // A stride is whole rows, or there is one lap only.
   const int64_t rows = stride * kN / row;
@@ -99,20 +141,23 @@ __global__ void __launch_bounds__(kThreads) MapKernel(MapArgs<T> a, Op op) {
       const int64_t mine = item + u * stride;
       if (mine >= a.items) continue;
       const int64_t at = mine * kN - a.head;
+      const int first = at < 0 ? static_cast<int>(-at) : 0;
+      const int end = static_cast<int>(min(int64_t{kN}, elements - at));
       Lanes<T> out;
-      walk = start;
-      walk.o += (lap * kMapUnroll + u) * rows;
+      Walk walk = start;
+      walk.Skip((lap * kMapUnroll + u) * rows);
+      W factor = 0;
+      [[maybe_unused]] bool new_run = false;
 #pragma unroll
       for (int k = 0; k < kN; ++k) {
         bool ok = true;
-        W factor = 0;
-        if constexpr (kMasked || Op::kWalksGroups) {
-          const bool inside = at + k >= 0 && at + k < elements;
-          if constexpr (kMasked) ok = inside && a.valid[walk.o * walk.inner + walk.i] != 0;
-          if constexpr (Op::kWalksGroups) {
-            if (inside) factor = a.factors[walk.o * walk.channels + walk.c];
-          }
+        if constexpr (kMasked) {
+          ok = k >= first && k < end && a.valid[walk.position()] != 0;
           walk.Next();
+        }
+        if constexpr (Op::kWalksGroups) {
+          if (k >= first && k < end && (k == first || new_run)) factor = a.factors[walk.run()];
+          new_run = walk.Next();
         }
         const W x = Widen(xs[u].at[k]);
         const W dy = Op::kInputs == 2 ? Widen(dys[u].at[k]) : W{0};
@@ -141,7 +186,9 @@ cudaError_t LaunchMap(const Grid& grid, const void* x, const void* dy, const uin
                         valid,
                         static_cast<const Wide<T>*>(factors),
                         static_cast<T*>(y)};
-  if (valid != nullptr) return Run(on, layout.blocks, MapKernel<true, T, Op>, args, op);
+  if constexpr (!Op::kWalksGroups) {
+    if (valid != nullptr) return Run(on, layout.blocks, MapKernel<true, T, Op>, args, op);
+  }
   return Run(on, layout.blocks, MapKernel<false, T, Op>, args, op);
 }
 

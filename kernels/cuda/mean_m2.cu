@@ -6,16 +6,18 @@ namespace {
 
 struct MeanM2Op {
   static constexpr int kInputs = 1;
+  static constexpr int kRows = 4;
+  static constexpr int kRowsOfHalves = 3;
+  static constexpr int kBlocks = 2;
   static constexpr bool kWalksGroups = false;
 
   template <class W, int kColumns>
   struct Thread : MomentsAccumulator<W, kColumns> {
     __device__ explicit Thread(const MeanM2Op&) {}
     __device__ void Prepare(int, int64_t) {}
-    template <int kRows>
-    __device__ void Add(const W (&x)[kRows][kColumns], const W (&)[kRows][kColumns],
-                        const W (&)[kRows][kColumns], const bool (&ok)[kRows]) {
-      MomentsAccumulator<W, kColumns>::Add(x, ok);
+    template <int kRows, class X, class Dy, class R>
+    __device__ void Add(const X& x, const Dy&, const R&, const bool (&ok)[kRows]) {
+      this->AddValues(x, ok);
     }
   };
 

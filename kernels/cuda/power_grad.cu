@@ -1,12 +1,14 @@
 // With d = a * dy + b * xs, the gradient through the group scaling,
 //   dx = r * d - x * r^3 * mean over the group of x * d,
-// in two passes over a token's group by the same team: the mean, then dx.  The second
-// pass finds x and dy in the cache.
+// by a team that reads a token's group, agrees on the mean and writes dx.  A thread keeps kKept
+// windows in registers; groups that are larger than that read the others once more, from the cache.
 #include "kernels/cuda/accumulate.cuh"
 #include "kernels/cuda/tokens.cuh"
 
 namespace syncnorm::kernels::cuda {
 namespace {
+
+constexpr int kKept = 2;
 
 template <class T>
 struct PowerGradArgs {
@@ -30,6 +32,7 @@ struct Gradient {
   static constexpr int kN = kLanes<T>;
   using W = Wide<T>;
 
+  Gradient() = default;
   __device__ Gradient(const PowerGradArgs<T>& a, int64_t run, int64_t channel, W r,
                       const Window& window) {
     const Lanes<T> xs = LoadLanes(a.x, window.at, a.elements, true);
@@ -49,7 +52,7 @@ struct Gradient {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) PowerGradKernel(PowerGradArgs<T> a) {
+__global__ void __launch_bounds__(kThreads, 1) PowerGradKernel(PowerGradArgs<T> a) {
   using W = Wide<T>;
   constexpr int kN = kLanes<T>;
   const int teams = kThreads / a.team;
@@ -63,33 +66,50 @@ __global__ void __launch_bounds__(kThreads) PowerGradKernel(PowerGradArgs<T> a) 
     const bool ok = mine && (a.valid == nullptr || a.valid[token] != 0);
     const W r = ok ? a.r[run] : W{0};
     SumsAccumulator<W, 1, 1> sum;
-    int batches = 0;
-    for (int64_t item = lane; ok && item < a.run_items; item += a.team) {
-      const Gradient<T> g(a, run, channel, r, WindowOf<kN>(run, a.size, item, a.head));
+    const auto add = [&](const Gradient<T>& g) {
       bool all[kN];
 #pragma unroll
       for (int k = 0; k < kN; ++k) all[k] = true;
       sum.AddTerms([&](int, int k, int) { return g.x[k] * g.d[k]; }, all);
+    };
+    const auto read = [&](int64_t item) {
+      return Gradient<T>(a, run, channel, r, WindowOf<kN>(run, a.size, item, a.head));
+    };
+    Gradient<T> kept[kKept];
+#pragma unroll
+    for (int u = 0; u < kKept; ++u) {
+      if (!ok || lane + u * a.team >= a.run_items) continue;
+      kept[u] = read(lane + u * a.team);
+      add(kept[u]);
+    }
+    int batches = 0;
+    for (int64_t item = lane + kKept * a.team; ok && item < a.run_items; item += a.team) {
+      add(read(item));
       if (++batches % kFoldEvery == 0) sum.Fold();
     }
     sum.Fold();
     const W mean = static_cast<W>(SumOverTeam(sum.Get(0, 1), a.team)) * a.per_size;
     const W pull = r * (r * (r * mean));
-    for (int64_t item = lane; mine && item < a.run_items; item += a.team) {
+    const auto write = [&](int64_t item, const Gradient<T>& g) {
       const Window window = WindowOf<kN>(run, a.size, item, a.head);
-      Lanes<T> out = {};
-      if (ok) {
-        const Gradient<T> g(a, run, channel, r, window);
+      Lanes<T> out;
 #pragma unroll
-        for (int k = 0; k < kN; ++k) Narrow(fma(-g.x[k], pull, r * g.d[k]), &out.at[k]);
+      for (int k = 0; k < kN; ++k) {
+        Narrow(ok ? fma(-g.x[k], pull, r * g.d[k]) : W{0}, &out.at[k]);
       }
       // A neighbour's elements in this window are not this run's to write.
-      const int64_t start = run * a.size;
       if (window.i >= 0 && window.i + kN <= a.size) {
         StoreLanes(out, a.dx, window.at, a.elements, a.aligned);
       } else {
-        StoreLanes(out, a.dx + start, window.i, a.size, false);
+        StoreLanes(out, a.dx + run * a.size, window.i, a.size, false);
       }
+    };
+#pragma unroll
+    for (int u = 0; u < kKept; ++u) {
+      if (mine && lane + u * a.team < a.run_items) write(lane + u * a.team, kept[u]);
+    }
+    for (int64_t item = lane + kKept * a.team; mine && item < a.run_items; item += a.team) {
+      write(item, ok ? read(item) : Gradient<T>());
     }
   }
 }
@@ -102,7 +122,7 @@ cudaError_t PowerGrad(const ConstSlab& x, const void* r, int64_t groups, const C
   return WithElement(x.dtype, [&](auto element) {
     using T = decltype(element);
     using W = Wide<T>;
-    const GroupsLayout layout(x.grid, groups, kLanes<T>, on.multiprocessors);
+    const GroupsLayout layout(x.grid, groups, kLanes<T>, kKept, on.multiprocessors);
     const int64_t size = x.grid.channels / groups;
     const int head = HeadOf<T>(x.data);
     const PowerGradArgs<T> args{layout.runs,

@@ -6,19 +6,21 @@ namespace {
 
 struct PowerGradSumsOp {
   static constexpr int kInputs = 2;
+  static constexpr int kRows = 4;
+  static constexpr int kRowsOfHalves = 4;
+  static constexpr int kBlocks = 1;
   static constexpr bool kWalksGroups = true;
 
   template <class W, int kColumns>
   struct Thread : SumsAccumulator<W, kColumns, 3> {
     __device__ explicit Thread(const PowerGradSumsOp&) {}
     __device__ void Prepare(int, int64_t) {}
-    template <int kRows>
-    __device__ void Add(const W (&x)[kRows][kColumns], const W (&dy)[kRows][kColumns],
-                        const W (&r)[kRows][kColumns], const bool (&ok)[kRows]) {
+    template <int kRows, class X, class Dy, class R>
+    __device__ void Add(const X& x, const Dy& dy, const R& r, const bool (&ok)[kRows]) {
       this->AddTerms(
           [&](int s, int u, int k) {
-            const W xs = x[u][k] * r[u][k];
-            return s == 0 ? dy[u][k] : (s == 1 ? dy[u][k] : xs) * xs;
+            const W xs = x(u, k) * r(u, k);
+            return s == 0 ? dy(u, k) : (s == 1 ? dy(u, k) : xs) * xs;
           },
           ok);
     }

@@ -6,18 +6,20 @@ namespace {
 
 struct PowerSumsOp {
   static constexpr int kInputs = 1;
+  static constexpr int kRows = 4;
+  static constexpr int kRowsOfHalves = 2;
+  static constexpr int kBlocks = 2;
   static constexpr bool kWalksGroups = true;
 
   template <class W, int kColumns>
   struct Thread : SumsAccumulator<W, kColumns, 1> {
     __device__ explicit Thread(const PowerSumsOp&) {}
     __device__ void Prepare(int, int64_t) {}
-    template <int kRows>
-    __device__ void Add(const W (&x)[kRows][kColumns], const W (&)[kRows][kColumns],
-                        const W (&r)[kRows][kColumns], const bool (&ok)[kRows]) {
+    template <int kRows, class X, class Dy, class R>
+    __device__ void Add(const X& x, const Dy&, const R& r, const bool (&ok)[kRows]) {
       this->AddTerms(
           [&](int, int u, int k) {
-            const W xs = x[u][k] * r[u][k];
+            const W xs = x(u, k) * r(u, k);
             return xs * xs;
           },
           ok);

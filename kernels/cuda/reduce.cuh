@@ -7,10 +7,14 @@
 //
 // An Op has
 //   kInputs                  1 or 2 (x and dy)
-//   Thread<W, kColumns>      an accumulator (accumulate.cuh) with what it needs to know of the
-//   channels:
+//   kRows, kRowsOfHalves     items of each input that a thread reads before it uses them; the
+//   latter for
+//                            columns of 16-bit elements, 8 of which need many registers
+//   kBlocks                  blocks that fit on a multiprocessor, at 65536 / (kBlocks * kThreads)
+//   registers Thread<W, kColumns>      an accumulator (accumulate.cuh) with what it needs to know
+//   of the channels:
 //     Thread(op), Prepare(k, channel)
-//     Add(x, dy, factor, ok)                        arrays of [rows][columns]
+//     Add(x, dy, factor, ok)   a batch: functions of (row, column), and ok[rows]
 //   kWalksGroups             Add takes the token's factor for the channel's group
 //   Store(channel, values)   writes a channel's result
 // and `uint64_t* count`, which becomes the number of positions summed.
@@ -78,6 +82,8 @@ __device__ inline void MergeParts(const Op& op, const Meeting& meeting, int64_t 
   }
 }
 
+struct NoFactor {};
+
 template <class T>
 struct ReduceArgs {
   Grid grid;
@@ -96,10 +102,11 @@ struct ReduceArgs {
 // at a time (reading beyond a run, in the same tensor, is harmless); dy is where its addresses
 // lie like x's.
 template <class T, class Op>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, Op::kBlocks)
     ReduceRuns(ReduceArgs<T> a, RunsLayout layout, int head, Op op) {
   using W = Wide<T>;
   constexpr int kN = kLanes<T>;
+  constexpr int kRows = Op::kRows;
   using Thread = typename Op::template Thread<W, 1>;
   const int tid = static_cast<int>(threadIdx.x);
   const int team = layout.team;
@@ -120,10 +127,10 @@ __global__ void __launch_bounds__(kThreads)
     int64_t window = item - o * layout.run_items;
     int batches = 0;
     while (item < end) {
-      Lanes<T> xs[kUnroll], dys[kUnroll];
-      bool ok[kUnroll * kN];
+      Lanes<T> xs[kRows], dys[kRows];
+      bool ok[kRows * kN];
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
+      for (int u = 0; u < kRows; ++u) {
         const int64_t run = (o * a.grid.channels + c) * inner;
         const int before = static_cast<int>((head + run) & (kN - 1));
         const int64_t i = window * kN - before;
@@ -148,16 +155,8 @@ __global__ void __launch_bounds__(kThreads)
           ++o;
         }
       }
-      W x[kUnroll * kN][1], dy[kUnroll * kN][1];
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-#pragma unroll
-        for (int k = 0; k < kN; ++k) {
-          x[u * kN + k][0] = Widen(xs[u].at[k]);
-          dy[u * kN + k][0] = Widen(dys[u].at[k]);
-        }
-      }
-      thread.Add(x, dy, x, ok);
+      thread.Add([&](int i, int) { return Widen(xs[i / kN].at[i % kN]); },
+                 [&](int i, int) { return Widen(dys[i / kN].at[i % kN]); }, NoFactor{}, ok);
       if (++batches % kFoldEvery == 0) thread.Fold();
     }
     thread.Fold();
@@ -190,10 +189,11 @@ __global__ void __launch_bounds__(kThreads)
 // accesses of single elements are still to neighbours.  Which rows are merged with which does not
 // change with it.
 template <class T, class Op>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, Op::kBlocks)
     ReduceColumns(ReduceArgs<T> a, ColumnsLayout layout, Op op) {
   using W = Wide<T>;
   constexpr int kN = kLanes<T>;
+  constexpr int kRows = kN == 8 ? Op::kRowsOfHalves : Op::kRows;
   using Thread = typename Op::template Thread<W, kN>;
   const int tid = static_cast<int>(threadIdx.x);
   const int across = layout.across;
@@ -207,25 +207,32 @@ __global__ void __launch_bounds__(kThreads)
   const int step = aligned ? 1 : across;
 
   Thread thread(op);
-  int64_t group[kN];
-  const int64_t size = Op::kWalksGroups ? channels / a.groups : 1;
+  // Channels of a row and groups are counted in 32 bits: the division is for lanes of more groups
+  // than one only, but then for each.
+  const unsigned size =
+      Op::kWalksGroups ? static_cast<unsigned>(max(channels / a.groups, int64_t{1})) : 1;
+  const auto group_of = [&](int k) {
+    return static_cast<unsigned>(min(first + k * step, channels - 1)) / size;
+  };
 #pragma unroll
   for (int k = 0; k < kN; ++k) {
     const int64_t c = first + k * step;
     if (c < channels) thread.Prepare(k, c);
-    if constexpr (Op::kWalksGroups) group[k] = min(c, channels - 1) / size;
   }
+  const unsigned group = Op::kWalksGroups ? group_of(0) : 0;
+  const bool one_group = Op::kWalksGroups && group == group_of(kN - 1);
   const int64_t begin = split * layout.split_rows;
   const int64_t end = begin + min(layout.split_rows, a.grid.outer - begin);
   int batches = 0;
-  for (int64_t row = begin + down; first < channels && row < end; row += kUnroll * layout.down) {
-    Lanes<T> xs[kUnroll], dys[kUnroll];
-    bool ok[kUnroll];
-    W x[kUnroll][kN], dy[kUnroll][kN], factor[kUnroll][kN];
+  for (int64_t row = begin + down; first < channels && row < end; row += kRows * layout.down) {
+    Lanes<T> xs[kRows], dys[kRows];
+    bool ok[kRows];
+    W factor[kRows];  // of all lanes, where they have one group
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
+    for (int u = 0; u < kRows; ++u) {
       const int64_t mine = row + u * layout.down;
       xs[u] = dys[u] = {};
+      factor[u] = 0;
       ok[u] = mine < end;
       if (!ok[u]) continue;
       const int64_t at = mine * channels + first;
@@ -240,21 +247,19 @@ __global__ void __launch_bounds__(kThreads)
           if constexpr (Op::kInputs == 2) dys[u].at[k] = a.dy[at + k * step];
         }
       }
+      if constexpr (Op::kWalksGroups) {
+        if (one_group) factor[u] = a.factors[mine * a.groups + group];
+      }
       if (a.valid != nullptr) ok[u] = a.valid[mine] != 0;
     }
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      const int64_t mine = row + u * layout.down;
-#pragma unroll
-      for (int k = 0; k < kN; ++k) {
-        x[u][k] = Widen(xs[u].at[k]);
-        dy[u][k] = Widen(dys[u].at[k]);
-        if constexpr (Op::kWalksGroups) {
-          factor[u][k] = mine < end ? a.factors[mine * a.groups + group[k]] : W{0};
-        }
-      }
-    }
-    thread.Add(x, dy, factor, ok);
+    thread.Add([&](int u, int k) { return Widen(xs[u].at[k]); },
+               [&](int u, int k) { return Widen(dys[u].at[k]); },
+               [&](int u, int k) {
+                 if (one_group) return factor[u];
+                 const int64_t mine = row + u * layout.down;
+                 return mine < end ? a.factors[mine * a.groups + group_of(k)] : W{0};
+               },
+               ok);
     if (++batches % kFoldEvery == 0) thread.Fold();
   }
   thread.Fold();

@@ -1,6 +1,6 @@
-// The CUDA kernels as the backends under test, on a device or its simulator; which, is
-// printed.  As if the device had one multiprocessor, so that no sum is split, and as if it had 132,
-// as an H100 has, so that large ones are.
+// The CUDA kernels as the backend under test, on a device or its simulator; which, is printed.
+// In turns as if the device had one multiprocessor, so that no sum is split, a few, and 132, as an
+// H100 has, so that all but small ones are.
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -10,22 +10,14 @@
 #include "tests/kernels/support.h"
 
 namespace syncnorm::kernels {
-namespace {
-
-Backend WithMultiprocessors(int count) {
-  const std::shared_ptr<Kernels> kernels = cuda::OnHostMemory(count);
-  return Backend("cuda, multiprocessors " + std::to_string(count),
-                 [kernels](const Backend::Body& body) { body(*kernels); });
-}
-
-}  // namespace
-
 std::vector<Backend> Backends() {
   static const std::vector<Backend> all = [] {
     cudaDeviceProp device;
     cuda::Check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
     std::printf("device: %s\n", device.name);
-    return std::vector<Backend>{WithMultiprocessors(1), WithMultiprocessors(132)};
+    const std::shared_ptr<Kernels> kernels = cuda::OnHostMemory({1, 132, 5});
+    return std::vector<Backend>{
+        Backend("cuda", [kernels](const Backend::Body& body) { body(*kernels); })};
   }();
   return all;
 }

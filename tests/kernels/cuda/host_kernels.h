@@ -8,18 +8,21 @@
 //     it is.
 //   * r, which is double here, is narrowed to what the kernels take.
 //   * The scratch is one for all calls, whatever their grids.
+//   * The device has, as far as the kernels know, another number of multiprocessors from call to
+//   call.
 //
 // Failures of CUDA fail the test.  Thread-safety: one call at a time.
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/kernels.h"
 
 namespace syncnorm::kernels::cuda {
 
-// As if the device had that many multiprocessors.
-std::unique_ptr<Kernels> OnHostMemory(int multiprocessors);
+// Call i runs as if there were multiprocessors[i % size] of them.
+std::unique_ptr<Kernels> OnHostMemory(std::vector<int> multiprocessors);
 
 }  // namespace syncnorm::kernels::cuda
