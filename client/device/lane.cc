@@ -102,6 +102,7 @@ absl::Status Lane::Submit(const std::shared_ptr<RoundSlot>& slot, ReduceKey key,
     return CudaStatus(error, absl::StrCat(Where(key), ": copying the moments out"));
   }
   if (cudaError_t error = cudaEventRecord(slot->out.get(), stream); error != cudaSuccess) {
+    slot->Abandon();
     return CudaStatus(error, absl::StrCat(Where(key), ": recording an event"));
   }
   ++slot->sequence;
