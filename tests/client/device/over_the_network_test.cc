@@ -110,9 +110,8 @@ TYPED_TEST_SUITE(DeviceLossTest, BothKinds);
 // the failure has all names.
 TYPED_TEST(DeviceLossTest, AMemberThatIsLateIsNamedWithTheLayerByTheDeadline) {
   constexpr absl::Duration kTimeout = absl::Milliseconds(700);
-  const auto groups = ConnectAll(this->coordinator_->address(), 2, [&](GroupOptions* options) {
-    options->round_timeout = kTimeout;
-  });
+  const auto groups = ConnectAll(this->coordinator_->address(), 2,
+                                 [&](GroupOptions* options) { options->round_timeout = kTimeout; });
   InThreads(2, [&](int rank) {
     const auto reducer = OnStreams(groups[rank].get());
     NormOnDevice<TypeParam> first(TypeParam::Of(3), reducer.get(), DType::kF64, "encoder.1");

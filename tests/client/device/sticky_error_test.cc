@@ -27,8 +27,8 @@ TEST(StickyErrorTest, IsToldByEveryCallAndNobodyHangs) {
   const NormData data(&random, 6, 3);
   InProcessGroup group(1), pair(2, std::chrono::milliseconds(500));
   const auto reducer = OnStreams(pair.member(0));
-  auto batch = std::make_unique<NormOnDevice<BatchNormKind>>(
-      BatchNormKind::Of(3), reducer.get(), DType::kF64, "batch");
+  auto batch = std::make_unique<NormOnDevice<BatchNormKind>>(BatchNormKind::Of(3), reducer.get(),
+                                                             DType::kF64, "batch");
   auto power = std::make_unique<NormOnDevice<PowerNormKind>>(PowerNormKind::Of(3), nullptr,
                                                              DType::kF64, "power");
   auto call = batch->Prepare(data);
@@ -50,8 +50,8 @@ TEST(StickyErrorTest, IsToldByEveryCallAndNobodyHangs) {
   }
   const auto expect_told = [](const absl::Status& status, const char* layer) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
-    EXPECT_THAT(std::string(status.message()),
-                AllOf(HasSubstr(layer), HasSubstr("CUDA says: "), HasSubstr("cudaErrorIllegalAddress")));
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(layer), HasSubstr("CUDA says: "),
+                                                     HasSubstr("cudaErrorIllegalAddress")));
   };
   expect_told(power->Forward(local.get()), "layer power");
   expect_told(power->Backward(local.get()), "layer power");
