@@ -120,6 +120,8 @@ class OccupancyTest(unittest.TestCase):
         self.assertEqual(occupancy.of("90", 32, 0, 256).blocks, 8)  # 2048 threads
         self.assertEqual(occupancy.of("75", 32, 30000, 256).blocks, 2)  # 64 KiB
         self.assertEqual(occupancy.of("120", 16, 0, 32).blocks, 24)
+        # 25 warps have registers, 24 can be placed: six for each scheduler.
+        self.assertEqual(occupancy.of("75", 80, 0, 32).by_registers, 24)
         # 33 registers are given as 40 (1,280 a warp).
         self.assertEqual(occupancy.of("90", 33, 0, 256).by_registers, 65536 // 1280 // 4 * 4 // 8)
 
