@@ -164,7 +164,7 @@ class CheckTest(unittest.TestCase):
     def test_what_was_written_is_read_back(self):
         nvcc, architectures, kernels = tables.read(self.recorded())
         self.assertEqual((nvcc, architectures), ("13.0.88", ["75"]))
-        self.assertEqual(kernels, {name: ({"75": 40}, 0) for name in self.names})
+        self.assertEqual(kernels, {f"a.cu: {name}": ({"75": 40}, 0) for name in self.names})
 
     def check(self, *instantiations, nvcc="13.0.88"):
         return static_figures.check(build_of(*instantiations), self.recorded(), nvcc)
@@ -174,8 +174,17 @@ class CheckTest(unittest.TestCase):
 
     def test_a_kernel_that_was_added_or_taken_away_is_found(self):
         found = self.check(instantiation(self.names[0]), instantiation("New<f32>"))
-        self.assertEqual(found, ["figures.md lacks New<f32>, which is one",
-                                 f"figures.md names {self.names[1]}, which is no kernel"])
+        self.assertEqual(found, ["figures.md lacks a.cu: New<f32>, which is one",
+                                 f"figures.md names a.cu: {self.names[1]}, which is no kernel"])
+
+    def test_kernels_of_one_name_are_told_apart_by_their_files(self):
+        build = build_of(instantiation(self.names[1]), instantiation("Fold", registers=32),
+                         instantiation("Fold", registers=24, file="b.cu"))
+        text = static_figures.document(build, ["75"], "13.0.88", [])
+        self.assertEqual(static_figures.check(build, text, "13.0.88"), [])
+        build.instantiations[1].figures["75"].registers = 24
+        self.assertEqual(static_figures.check(build, text, "13.0.88"),
+                         ["figures.md: a.cu: Fold has 32 registers on sm_75; it has 24"])
 
     def test_other_registers_are_found_with_the_same_compiler_only(self):
         kernels = [instantiation(name, registers=48) for name in self.names]
