@@ -51,6 +51,7 @@ absl::Status DeviceBatchNorm::Forward(const ConstTensor& x, const PositionMask* 
                                       const Tensor& y, Context* context, DeviceStream stream) {
   // 1. What the caller gave, checked before anything is enqueued.
   const int64_t channels = options_.channels;
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   absl::StatusOr<Grid> grid = GridOf("x", x, channels, Memory::kDevice);
   if (!grid.ok()) return layer_->Named(grid.status());
@@ -175,20 +176,18 @@ absl::Status DeviceBatchNorm::TakeStatistics(const Call& call, Context* now) {
     absl::StatusOr<std::shared_ptr<RoundSlot>> acquired = forward_slots_->Acquire(call.stream);
     if (!acquired.ok()) return layer_->Named(acquired.status());
     slot = *std::move(acquired);
-    now->step = steps_ + 1;
+    now->step = std::make_shared<std::atomic<uint64_t>>(0);
     Lane* const lane = layer_->lane();
-    if (absl::Status sent = lane->Submit(slot, {name_, Direction::kForward, now->step, dtype},
-                                         block->local(), call.stream);
+    if (absl::Status sent = lane->Submit(slot, {name_, Direction::kForward, 0, dtype},
+                                         block->local(), call.stream, {steps_, now->step});
         !sent.ok()) {
       return sent;
     }
-    ++steps_;
     if (absl::Status waits = lane->Await(slot, call.stream); !waits.ok()) {
       return layer_->Named(waits);
     }
     fold.moments = slot->result;
     fold.as_on_wire = false;
-    fold.step = now->step;
     fold.bad = nullptr;  // the lane tells it
   }
   if (cudaError_t error = cuda::FoldBatchNorm(fold, call.on); error != cudaSuccess) {
@@ -237,6 +236,7 @@ absl::Status DeviceBatchNorm::Backward(const Context& context, const ConstTensor
                                        DeviceStream stream) {
   // 1. What the caller gave, checked before anything is enqueued.
   const int64_t channels = options_.channels;
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   if (absl::Status owner = norms::CheckOwner(name_, context.layer); !owner.ok()) return owner;
   const ConstTensor& x = context.x;
@@ -328,9 +328,7 @@ absl::Status DeviceBatchNorm::Backward(const Context& context, const ConstTensor
 absl::StatusOr<std::shared_ptr<RoundSlot>> DeviceBatchNorm::SendSums(const Context& context,
                                                                      MomentsView local,
                                                                      const Call& call) {
-  // Only the device knows which step a recomputation repeats: 0 here, and the moments' header says
-  // it.
-  const uint64_t step = context.recomputed ? 0 : context.step;
+  // Only the device knows which step a recomputation repeats: the moments' header says it.
   if (context.recomputed) {
     if (cudaError_t error =
             cudaMemcpyAsync(&local.header->step, &KeptIn<BatchNormKept>(*context.kept)->step,
@@ -342,7 +340,8 @@ absl::StatusOr<std::shared_ptr<RoundSlot>> DeviceBatchNorm::SendSums(const Conte
   absl::StatusOr<std::shared_ptr<RoundSlot>> slot = backward_slots_->Acquire(call.stream);
   if (!slot.ok()) return layer_->Named(slot.status());
   if (absl::Status sent = layer_->lane()->Submit(
-          *slot, {name_, Direction::kBackward, step, context.x.dtype}, local, call.stream);
+          *slot, {name_, Direction::kBackward, 0, context.x.dtype}, local, call.stream,
+          {nullptr, context.step});
       !sent.ok()) {
     (*slot)->Release();
     return sent;

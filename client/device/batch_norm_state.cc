@@ -52,22 +52,14 @@ absl::StatusOr<std::unique_ptr<DeviceBatchNorm>> DeviceBatchNorm::Create(
 
 DeviceBatchNorm::~DeviceBatchNorm() {
   if (group_ == nullptr) return;
-  if (layer_->lane()->fork_guard().Forked()) {
-    // CUDA exists in the parent only: leak.
-    static_cast<void>(layer_.release());
-    static_cast<void>(forward_slots_.release());
-    static_cast<void>(backward_slots_.release());
-    for (KeptForward& kept : kept_) {
-      static_cast<void>(new std::shared_ptr<device::Block>(std::move(kept.block)));
-    }
-    return;
-  }
+  if (!device::CheckNotForked().ok()) return;  // its rounds are the parent's
   forward_slots_->AwaitPublished();
   backward_slots_->AwaitPublished();
   group_->RemoveLayer(name_);
 }
 
 absl::Status DeviceBatchNorm::set_tensors(const DeviceBatchNormTensors& tensors) {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const int64_t channels = options_.channels;
   const int device = layer_->device();
   const bool counted = options_.track_running_stats && !options_.momentum.has_value();
@@ -111,12 +103,15 @@ absl::Status DeviceBatchNorm::CheckGradients(const Gradients& gradients) const {
 }
 
 absl::Status DeviceBatchNorm::Check() {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   return layer_->TakeFailure();
 }
 
 absl::StatusOr<std::string> DeviceBatchNorm::Save() {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
+  forward_slots_->AwaitPublished();  // steps are counted as rounds are sent
   norms::StateMap state;
   const auto read = [&](const char* name, const DeviceValues& values) {
     return device::Read(values, options_.channels, last_stream_, &state[name]);
@@ -138,14 +133,16 @@ absl::StatusOr<std::string> DeviceBatchNorm::Save() {
   for (const absl::Status& ok : reads) {
     if (!ok.ok()) return layer_->Named(ok);
   }
-  state["steps"] = {static_cast<double>(steps_)};
+  state["steps"] = {static_cast<double>(steps_->load())};
   return wire::EncodeLayerState(state);
 }
 
 absl::Status DeviceBatchNorm::Load(std::string_view bytes) {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   absl::StatusOr<norms::StateMap> state = wire::DecodeLayerState(bytes);
   if (!state.ok()) return layer_->Named(state.status());
+  forward_slots_->AwaitPublished();
   uint64_t steps = 0;
   if (absl::Status taken = norms::TakeCounter("steps", &*state, &steps); !taken.ok()) {
     return layer_->Named(taken);
@@ -169,7 +166,7 @@ absl::Status DeviceBatchNorm::Load(std::string_view bytes) {
   for (const absl::Status& ok : writes) {
     if (!ok.ok()) return layer_->Named(ok);
   }
-  steps_ = steps;
+  steps_->store(steps);
   return absl::OkStatus();
 }
 

@@ -19,11 +19,16 @@ size_t Rounded(size_t bytes) {
 
 }  // namespace
 
-absl::Status Block::Used(cudaStream_t stream) {
+absl::Status Block::Used(cudaStream_t stream, bool capturing) {
   last_ = stream;
+  captured_ |= capturing;
   if (captured_) return absl::OkStatus();  // an event would become the graph's
-  recorded_ = true;
-  return CudaStatus(cudaEventRecord(used_.get(), stream), "recording an event");
+  if (cudaError_t error = cudaEventRecord(used_.get(), stream); error != cudaSuccess) {
+    told_ = false;
+    return CudaStatus(error, "recording an event");
+  }
+  told_ = recorded_ = true;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<Block>> BlockPool::Acquire(size_t bytes, cudaStream_t stream,
@@ -55,17 +60,18 @@ absl::StatusOr<std::shared_ptr<Block>> BlockPool::Acquire(size_t bytes, cudaStre
   } else if (block->recorded_) {
     if (cudaError_t error = cudaStreamWaitEvent(stream, block->used_.get(), 0);
         error != cudaSuccess) {
-      GiveBack(std::move(block));
+      GiveBack(std::move(block));  // still as it was told
       return CudaStatus(error, "waiting for the last use of a block");
     }
   }
+  block->told_ = false;
   return std::shared_ptr<Block>(block.release(), [pool = shared_from_this()](Block* used) {
     pool->GiveBack(std::unique_ptr<Block>(used));
   });
 }
 
 void BlockPool::GiveBack(std::unique_ptr<Block> block) {
-  if (block->discarded_ && !block->captured_) return;
+  if ((block->discarded_ || !block->told_) && !block->captured_) return;
   absl::MutexLock lock(&mutex_);
   (block->captured_ ? captured_ : free_).push_back(std::move(block));
 }

@@ -3,9 +3,10 @@
 //   in use ---- last handle gone ----> free ---- Acquire (on any stream) ----> in use
 //
 // A block is ordered by events, not by waiting: whoever uses one says so with Used(stream), and the
-// stream that acquires it next waits (on the device) for that.  A block that a CUDA graph has
-// captured is never given to anybody else, since the graph may be launched at any time: it lives
-// until the pool and all handles are gone.
+// stream that acquires it next waits (on the device) for that.  One that comes back without, from a
+// call that failed, may be in use for nobody knows how long, and is freed.  A block that a CUDA graph has
+// uses, new or not, is never given to anybody else, since the graph may be launched at any time: it
+// lives until the pool and all handles are gone.
 //
 // Thread-safety: BlockPool is thread-safe; a Block is thread-compatible.
 #pragma once
@@ -27,8 +28,8 @@ namespace syncnorm::device {
 class Block {
  public:
   char* data() const { return buffer_.data(); }
-  // What was enqueued on `stream` until now uses this block.
-  absl::Status Used(cudaStream_t stream);
+  // What was enqueued on `stream` until now uses this block; `capturing`: what the graph will do.
+  absl::Status Used(cudaStream_t stream, bool capturing);
   // It was left half used: nobody else gets it.
   void Discard() { discarded_ = true; }
 
@@ -36,6 +37,7 @@ class Block {
   friend class BlockPool;
   DeviceBuffer buffer_;
   Event used_;
+  bool told_ = false;      // somebody has said so, since it was acquired
   bool recorded_ = false;  // used_ has been
   bool captured_ = false;
   bool discarded_ = false;

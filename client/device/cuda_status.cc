@@ -8,6 +8,7 @@ namespace syncnorm::device {
 
 absl::Status CudaStatus(cudaError_t error, std::string_view what) {
   if (error == cudaSuccess) return absl::OkStatus();
+  cudaGetLastError();
   const std::string text =
       absl::StrCat(std::string(what), ": CUDA says: ", cudaGetErrorString(error), " (",
                    cudaGetErrorName(error), ")");

@@ -17,6 +17,8 @@
 
 namespace syncnorm::device {
 
+// An error is told here, and not once more by the caller's next cudaGetLastError().
+//
 // OK for cudaSuccess; otherwise "`what`: CUDA says: ... (cudaErrorX)".
 absl::Status CudaStatus(cudaError_t error, std::string_view what);
 

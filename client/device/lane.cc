@@ -92,30 +92,40 @@ std::shared_ptr<device::BlockPool> Lane::pool(int device, Purpose purpose) {
 }
 
 absl::Status Lane::Submit(const std::shared_ptr<RoundSlot>& slot, ReduceKey key,
-                          kernels::cuda::MomentsView moments, cudaStream_t stream) {
+                          kernels::cuda::MomentsView moments, cudaStream_t stream,
+                          StepNumbering numbering) {
   const size_t bytes = kernels::cuda::MomentsView::Bytes(slot->rows, slot->channels);
-  absl::MutexLock lock(&mutex_);
+  absl::MutexLock order(&order_mutex_);
   if (cudaError_t error =
           cudaMemcpyAsync(slot->sent.header, moments.header, bytes, cudaMemcpyDeviceToHost, stream);
       error != cudaSuccess) {
     return CudaStatus(error, absl::StrCat(Where(key), ": copying the moments out"));
   }
   if (cudaError_t error = cudaEventRecord(slot->out.get(), stream); error != cudaSuccess) {
+    slot->Abandon();
     return CudaStatus(error, absl::StrCat(Where(key), ": recording an event"));
   }
   ++slot->sequence;
   ++rounds_;
-  to_send_.push_back({std::move(key), slot, nullptr, stream, MomentsFuture()});
+  absl::MutexLock lock(&mutex_);
+  to_send_.push_back(
+      {std::move(key), slot, nullptr, stream, std::move(numbering), MomentsFuture()});
   return absl::OkStatus();
 }
 
 absl::Status Lane::Await(const std::shared_ptr<RoundSlot>& slot, cudaStream_t stream) {
   if (slot->published()) return absl::OkStatus();
-  absl::MutexLock lock(&mutex_);
-  for (const Entry& entry : to_send_) {
-    if (entry.slot == slot) break;  // later ones do not matter to it
-    if (entry.slot == nullptr || entry.stream == stream) continue;
-    if (cudaError_t error = cudaStreamWaitEvent(stream, entry.slot->out.get(), 0);
+  absl::MutexLock order(&order_mutex_);  // no slot is used again meanwhile
+  std::vector<std::shared_ptr<RoundSlot>> before;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const Entry& entry : to_send_) {
+      if (entry.slot == slot) break;  // later ones do not matter to it
+      if (entry.slot != nullptr && entry.stream != stream) before.push_back(entry.slot);
+    }
+  }
+  for (const auto& earlier : before) {
+    if (cudaError_t error = cudaStreamWaitEvent(stream, earlier->out.get(), 0);
         error != cudaSuccess) {
       return CudaStatus(error, "waiting for another stream's moments");
     }
@@ -126,8 +136,9 @@ absl::Status Lane::Await(const std::shared_ptr<RoundSlot>& slot, cudaStream_t st
 
 MomentsFuture Lane::Reduce(const ReduceKey& key, const Moments& moments) {
   auto host = std::make_shared<HostRound>(moments);
+  absl::MutexLock order(&order_mutex_);
   absl::MutexLock lock(&mutex_);
-  to_send_.push_back({key, nullptr, host, nullptr, MomentsFuture()});
+  to_send_.push_back({key, nullptr, host, nullptr, {}, MomentsFuture()});
   return MomentsFuture(std::move(host));
 }
 
@@ -171,11 +182,21 @@ absl::StatusOr<Moments> Lane::Collect(Entry* entry) const {
   }
   const RoundSlot& slot = *entry->slot;
   const kernels::cuda::MomentsHeader& header = *slot.sent.header;
-  if (entry->key.step == 0) entry->key.step = header.step;
+  const StepNumbering& numbering = entry->numbering;
+  if (numbering.count != nullptr) {
+    entry->key.step = numbering.count->load() + 1;
+  } else {
+    entry->key.step = numbering.step != nullptr ? numbering.step->load() : header.step;
+  }
   if (header.bad != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(Where(entry->key), ": the mask has another value than 0 and 1 at position ",
                      header.bad - 1, "; nothing was sent"));
+  }
+  if (entry->key.step == 0 && numbering.step != nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("layer ", entry->key.layer,
+                     ": the backward of a forward whose round was not sent; nor is this one"));
   }
   if (entry->key.step == 0) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -183,6 +204,10 @@ absl::StatusOr<Moments> Lane::Collect(Entry* entry) const {
         ": a recomputed forward had other inputs than the training forwards that are kept: they "
         "were not computed alike (dropout without its saved random state?), or it repeats one "
         "that is longer ago than kept_forwards; nothing was sent"));
+  }
+  if (numbering.count != nullptr) {
+    numbering.count->store(entry->key.step);
+    numbering.step->store(entry->key.step);
   }
   const Precision precision = entry->key.dtype == DType::kF64 ? Precision::kF64 : Precision::kF32;
   Moments moments;
@@ -217,6 +242,7 @@ void Lane::Publish(const Entry& entry, const absl::StatusOr<Moments>& result) {
   RoundSlot& slot = *entry.slot;
   kernels::cuda::MomentsHeader& header = *slot.result.header;
   header = {};
+  header.step = entry.key.step;
   if (result.ok()) {
     header.count = result->count;
     std::memcpy(slot.result.values(), result->values.data(),
@@ -228,6 +254,7 @@ void Lane::Publish(const Entry& entry, const absl::StatusOr<Moments>& result) {
   }
   if (slot.observe) slot.observe(result);
   slot.flag.Publish(slot.sequence);
+  ++results_;
 }
 
 absl::Status Lane::TakeFailure(const std::string* layer) {
@@ -241,6 +268,8 @@ absl::Status Lane::TakeFailure(const std::string* layer) {
   return status;
 }
 
-DeviceCounters Lane::counters() const { return {rounds_, stream_waits_}; }
+DeviceCounters Lane::counters() const {
+  return {rounds_, results_, stream_waits_};
+}
 
 }  // namespace syncnorm

@@ -44,6 +44,13 @@
 
 namespace syncnorm {
 
+// Where the step of a round comes from that the host numbers.  It gets its number as it is sent, so
+// that one that is not sent after all (a wrong mask) leaves no gap.
+struct StepNumbering {
+  std::shared_ptr<std::atomic<uint64_t>> count;  // the next one of it; null: `step` is there
+  std::shared_ptr<std::atomic<uint64_t>> step;   // 0: of a round that was not sent
+};
+
 class Lane {
  public:
   Lane(Reducer* group, device::StreamWait wait);
@@ -58,20 +65,22 @@ class Lane {
   std::shared_ptr<device::BlockPool> pool(int device, Purpose purpose) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Enqueues the copy of `moments` (device memory) out to the slot's on `stream`, and the round
-  // after all that were submitted before.  If key.step is 0 it is what the moments' header says.  A
-  // mask that was wrong fails the round (kInvalidArgument) on this member before it is sent;
-  // `recomputed`: a step of 0 there means that no forward was found (kFailedPrecondition). Not OK:
-  // nothing was submitted.
+  // after all that were submitted before.  key.step is what `numbering` says, or else (both null)
+  // the moments' header; a step of 0 there means that a recomputation found no forward
+  // (kFailedPrecondition).  A mask that was wrong fails the round (kInvalidArgument) on this member
+  // before it is sent.  Not OK: nothing was submitted.
   absl::Status Submit(const std::shared_ptr<device::RoundSlot>& slot, ReduceKey key,
-                      kernels::cuda::MomentsView moments, cudaStream_t stream)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+                      kernels::cuda::MomentsView moments, cudaStream_t stream,
+                      StepNumbering numbering = {})
+      ABSL_LOCKS_EXCLUDED(order_mutex_, mutex_);
   // Work enqueued on `stream` afterwards starts once the slot's result is there.  Nothing is
   // enqueued if it is already.
   absl::Status Await(const std::shared_ptr<device::RoundSlot>& slot, cudaStream_t stream)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+      ABSL_LOCKS_EXCLUDED(order_mutex_, mutex_);
 
   // A contribution from the host, in the same order.
-  MomentsFuture Reduce(const ReduceKey& key, const Moments& moments) ABSL_LOCKS_EXCLUDED(mutex_);
+  MomentsFuture Reduce(const ReduceKey& key, const Moments& moments)
+      ABSL_LOCKS_EXCLUDED(order_mutex_, mutex_);
 
   // The oldest failure that was not told yet, of `layer`, or of any (null); it then was.
   absl::Status TakeFailure(const std::string* layer) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -86,6 +95,7 @@ class Lane {
     std::shared_ptr<device::RoundSlot> slot;  // null: of the host
     std::shared_ptr<HostRound> host;
     cudaStream_t stream = nullptr;
+    StepNumbering numbering;
     MomentsFuture future;  // once sent
   };
   struct Failure {
@@ -103,8 +113,12 @@ class Lane {
   Reducer* const group_;
   const device::StreamWait wait_;
   const ForkGuard fork_guard_;
-  std::atomic<uint64_t> rounds_{0}, stream_waits_{0};
+  std::atomic<uint64_t> rounds_{0}, results_{0}, stream_waits_{0};
 
+  // Held while a call's operations are put into a stream, so that rounds have the order of their
+  // operations.  Where the device's queue is full, that lasts until the stream goes on, i.e. perhaps
+  // until a result has come: the Lane's own threads never take it.
+  absl::Mutex order_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   absl::Mutex mutex_;
   std::map<std::pair<int, Purpose>, std::shared_ptr<device::BlockPool>> pools_
       ABSL_GUARDED_BY(mutex_);

@@ -19,6 +19,7 @@ uint64_t Take(uint64_t* note) {
 absl::StatusOr<std::unique_ptr<DeviceLayer>> DeviceLayer::Make(std::string name, int device,
                                                                Lane* lane) {
   std::unique_ptr<DeviceLayer> layer(new DeviceLayer(std::move(name), device, lane));
+  if (absl::Status forked = CheckNotForked(); !forked.ok()) return forked;
   int devices = 0;
   if (cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess) {
     cudaGetLastError();
@@ -48,7 +49,6 @@ absl::StatusOr<std::unique_ptr<DeviceLayer>> DeviceLayer::Make(std::string name,
 
 absl::Status DeviceLayer::TakeFailure() {
   if (lane_ != nullptr) {
-    if (absl::Status s = lane_->fork_guard().Check(); !s.ok()) return s;
     if (absl::Status failed = lane_->TakeFailure(&name_); !failed.ok()) return failed;
   }
   if (const uint64_t bad = Take(&notes()->bad); bad != 0) {
@@ -101,7 +101,7 @@ absl::StatusOr<std::shared_ptr<Block>> DeviceLayer::Scratch(const kernels::Grid&
 }
 
 absl::Status DeviceLayer::Used(const std::shared_ptr<Block>& block, const Call& call) const {
-  return block == nullptr ? absl::OkStatus() : Named(block->Used(call.stream));
+  return block == nullptr ? absl::OkStatus() : Named(block->Used(call.stream, call.capturing));
 }
 
 absl::Status DeviceLayer::Named(const absl::Status& status) const {

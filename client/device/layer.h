@@ -47,7 +47,7 @@ class DeviceLayer {
 
   // Before anything else in a call, with the layer's device current.
   //   what an earlier call failed with, later: once;
-  //   kFailedPrecondition   `synchronises`, and the stream is being captured; or after a fork.
+  //   kFailedPrecondition   `synchronises`, and the stream is being captured.
   absl::StatusOr<Call> Begin(cudaStream_t stream, bool synchronises);
 
   // What an earlier call failed with, once: the first sentence of Begin.

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/device/cuda_status.h"
+#include "client/fork_guard.h"
 
 namespace syncnorm {
 namespace {
@@ -20,6 +21,12 @@ DeviceMemory DeviceMemoryInUse() { return {device_bytes, pinned_bytes, allocatio
 
 namespace device {
 namespace {
+
+// Of the process that comes here first.
+const ForkGuard& Process() {
+  static const ForkGuard process;
+  return process;
+}
 
 // While it lives, this thread may allocate although a stream is being captured.
 class RelaxedCapture {
@@ -35,6 +42,8 @@ class RelaxedCapture {
 };
 
 }  // namespace
+
+absl::Status CheckNotForked() { return Process().Check(); }
 
 DeviceScope::DeviceScope(int device) {
   int now = -1;
@@ -65,7 +74,7 @@ absl::StatusOr<DeviceBuffer> DeviceBuffer::Make(size_t bytes, cudaStream_t strea
 }
 
 DeviceBuffer::~DeviceBuffer() {
-  if (data_ == nullptr) return;
+  if (data_ == nullptr || Process().Forked()) return;
   const RelaxedCapture relaxed;
   cudaFree(data_);
   device_bytes -= bytes_;
@@ -89,7 +98,7 @@ absl::StatusOr<PinnedBuffer> PinnedBuffer::Make(size_t bytes) {
 }
 
 PinnedBuffer::~PinnedBuffer() {
-  if (data_ == nullptr) return;
+  if (data_ == nullptr || Process().Forked()) return;
   const RelaxedCapture relaxed;
   cudaFreeHost(data_);
   pinned_bytes -= bytes_;
@@ -106,7 +115,7 @@ absl::StatusOr<Event> Event::Make() {
 }
 
 Event::~Event() {
-  if (event_ != nullptr) cudaEventDestroy(event_);
+  if (event_ != nullptr && !Process().Forked()) cudaEventDestroy(event_);
 }
 
 }  // namespace device

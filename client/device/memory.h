@@ -3,6 +3,8 @@
 // Making one may make the whole device wait (cudaMalloc does), so layers make them once and use
 // them again.  Destroying device or pinned memory waits for the device, too.
 //
+// CUDA does not survive a fork: what a child inherited is not touched, not even to free it.
+//
 // Callers may rely on: device memory is zero when it is new; what DeviceMemoryInUse() tells.
 //
 // Thread-safety: thread-compatible.
@@ -14,9 +16,13 @@
 #include <memory>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace syncnorm::device {
+
+// OK, or kFailedPrecondition: this process is the child of one that used this library's CUDA.
+absl::Status CheckNotForked();
 
 // Makes `device` current for a scope.
 class DeviceScope {

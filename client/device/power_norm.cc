@@ -53,6 +53,7 @@ absl::Status DevicePowerNorm::Forward(const ConstTensor& x, const uint8_t* pad_m
                                       const Tensor& y, Context* context, DeviceStream stream) {
   // 1. What the caller gave, checked before anything is enqueued.
   const int64_t channels = options_.channels, groups = options_.groups;
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   absl::StatusOr<Grid> grid = TokenGridOf("x", x, channels, Memory::kDevice);
   if (!grid.ok()) return layer_->Named(grid.status());
@@ -68,7 +69,7 @@ absl::Status DevicePowerNorm::Forward(const ConstTensor& x, const uint8_t* pad_m
     if (!checked.ok()) return layer_->Named(checked);
   }
   const bool recomputes = training_ && options_.kept_forwards > 0 && RecomputeScope::active();
-  absl::StatusOr<Call> call = layer_->Begin(stream, need_sync() && !recomputes);
+  absl::StatusOr<Call> call = layer_->Begin(stream, (need_sync() || under_way()) && !recomputes);
   if (!call.ok()) return call.status();
   last_stream_ = stream;
   Context now{.layer = name_, .x = x, .training = training_};
@@ -153,6 +154,7 @@ absl::Status DevicePowerNorm::Backward(const Context& context, const ConstTensor
                                        DeviceStream stream, double grad_scale) {
   // 1. What the caller gave, checked before anything is enqueued.
   const int64_t channels = options_.channels, groups = options_.groups;
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   if (absl::Status owner = norms::CheckOwner(name_, context.layer); !owner.ok()) return owner;
   if (!(grad_scale > 0 && std::isfinite(grad_scale))) {
@@ -170,7 +172,7 @@ absl::Status DevicePowerNorm::Backward(const Context& context, const ConstTensor
         gradients == nullptr ? absl::OkStatus() : CheckGradients(*gradients)}) {
     if (!checked.ok()) return layer_->Named(checked);
   }
-  absl::StatusOr<Call> call = layer_->Begin(stream, context.training && context.synchronised);
+  absl::StatusOr<Call> call = layer_->Begin(stream, context.training && (context.synchronised || under_way()));
   if (!call.ok()) return call.status();
   last_stream_ = stream;
   absl::StatusOr<std::shared_ptr<Block>> sums = layer_->Kept(SumsBytes(channels), *call);
@@ -252,7 +254,10 @@ absl::Status DevicePowerNorm::Backward(const Context& context, const ConstTensor
     if (!context.synchronised) {
       fold.now = {message, x.dtype != DType::kF64, kept};
     } else if (exact || blocking()) {
-      if (waits = TakeBackward(*call, &here, &fold.now); !waits.ok()) return waits;
+      if (waits = TakeBackward(*call, &here, &fold.now); !waits.ok()) {
+        if (before.slot != nullptr) before.slot->Release();
+        return waits;
+      }
     }
     if (reference && dx != nullptr && IsOf(forward_, context.kept, context.repeats)) {
       if (absl::Status applied = ApplyForward(*call); !applied.ok()) return applied;

@@ -101,6 +101,7 @@ absl::Status DevicePowerNorm::ApplyForward(const Call& call, bool coefficients) 
   const absl::Status waits = layer_->lane()->Await(statistic.slot, call.stream);
   if (!waits.ok()) {
     statistic.slot->Release();
+    statistic.kept->Discard();  // what is to be reset now is not
     return layer_->Named(waits);
   }
   if (cudaError_t error = cuda::ApplyPowerForward({.layer = Layer(),
@@ -110,6 +111,7 @@ absl::Status DevicePowerNorm::ApplyForward(const Call& call, bool coefficients) 
                                                   call.on);
       error != cudaSuccess) {
     statistic.slot->Release();
+    statistic.kept->Discard();
     return layer_->Named(error, "launching the statistic");
   }
   if (absl::Status read = statistic.slot->Consumed(call.stream); !read.ok()) {
@@ -155,9 +157,9 @@ bool DevicePowerNorm::IsOf(const Statistic& statistic, const std::shared_ptr<Blo
 }
 
 absl::Status DevicePowerNorm::Drain(DeviceStream stream) {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
-  const bool under_way = forward_.slot != nullptr || backward_.slot != nullptr;
-  absl::StatusOr<Call> call = layer_->Begin(stream, under_way);
+  absl::StatusOr<Call> call = layer_->Begin(stream, under_way());
   if (!call.ok()) return call.status();
   if (absl::Status applied = ApplyForward(*call); !applied.ok()) return applied;
   Statistic taken;
@@ -173,7 +175,7 @@ absl::Status DevicePowerNorm::Drain(DeviceStream stream) {
 }
 
 absl::Status DevicePowerNorm::CheckDrained(const char* before) const {
-  if (forward_.slot == nullptr && backward_.slot == nullptr) return absl::OkStatus();
+  if (!under_way()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat(forward_.slot != nullptr ? "forward" : "backward",
                    " statistics are under way; call Drain() before ", before));

@@ -57,22 +57,14 @@ absl::StatusOr<std::unique_ptr<DevicePowerNorm>> DevicePowerNorm::Create(
 
 DevicePowerNorm::~DevicePowerNorm() {
   if (group_ == nullptr) return;
-  if (layer_->lane()->fork_guard().Forked()) {
-    // CUDA exists in the parent only: leak.
-    static_cast<void>(layer_.release());
-    static_cast<void>(forward_slots_.release());
-    static_cast<void>(backward_slots_.release());
-    static_cast<void>(new Statistic(std::move(forward_)));
-    static_cast<void>(new Statistic(std::move(backward_)));
-    static_cast<void>(new std::deque<KeptForward>(std::move(kept_)));
-    return;
-  }
+  if (!device::CheckNotForked().ok()) return;  // its rounds are the parent's
   forward_slots_->AwaitPublished();
   backward_slots_->AwaitPublished();
   group_->RemoveLayer(name_);
 }
 
 absl::Status DevicePowerNorm::set_tensors(const DevicePowerNormTensors& tensors) {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const int64_t channels = options_.channels;
   const int device = layer_->device();
   if (absl::Status drained = CheckDrained("other tensors are set"); !drained.ok()) {
@@ -130,11 +122,13 @@ absl::Status DevicePowerNorm::CheckGradients(const Gradients& gradients) const {
 }
 
 absl::Status DevicePowerNorm::Check() {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   return layer_->TakeFailure();
 }
 
 absl::StatusOr<std::string> DevicePowerNorm::Save() {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   if (absl::Status drained = Drain(last_stream_); !drained.ok()) return drained;
   norms::StateMap state;
@@ -158,6 +152,7 @@ absl::StatusOr<std::string> DevicePowerNorm::Save() {
 }
 
 absl::Status DevicePowerNorm::Load(std::string_view bytes) {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
   if (absl::Status drained = CheckDrained("Load()"); !drained.ok()) return layer_->Named(drained);
   absl::StatusOr<norms::StateMap> state = wire::DecodeLayerState(bytes);

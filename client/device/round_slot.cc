@@ -8,11 +8,16 @@ namespace syncnorm::device {
 
 absl::Status RoundSlot::Consumed(cudaStream_t stream) {
   in_use_ = false;
+  if (cudaError_t error = cudaEventRecord(consumed.get(), stream); error != cudaSuccess) {
+    Abandon();
+    return CudaStatus(error, "recording an event");
+  }
   recorded_ = true;
-  return CudaStatus(cudaEventRecord(consumed.get(), stream), "recording an event");
+  return absl::OkStatus();
 }
 
 RoundSlots::~RoundSlots() {
+  if (!CheckNotForked().ok()) return;
   for (const auto& slot : slots_) {
     if (slot->recorded_) cudaEventSynchronize(slot->consumed.get());
   }
@@ -20,7 +25,7 @@ RoundSlots::~RoundSlots() {
 
 absl::StatusOr<std::shared_ptr<RoundSlot>> RoundSlots::Acquire(cudaStream_t stream) {
   for (const auto& slot : slots_) {
-    if (slot->in_use_ || !slot->published()) continue;
+    if (slot->in_use_ || slot->abandoned_ || !slot->published()) continue;
     if (slot->flag.waiting.load(std::memory_order_acquire) > 0) continue;
     if (slot->recorded_) {
       if (cudaError_t error = cudaStreamWaitEvent(stream, slot->consumed.get(), 0);

@@ -6,7 +6,8 @@
 // `sequence` counts the uses; the flag reaches it when the result (or the failure) of this use lies
 // in `result`.  A slot is free again once its user is done with it (Release), its result was
 // published, and no host function waits on it.  Where the stream still reads the result then, the
-// next use is ordered behind that by an event.
+// next use is ordered behind that by an event; where that could not be recorded there is no next
+// use.
 //
 // 32 bytes and 8 bytes a row and channel each way; a batch norm's round: 2 x (32 + 16 C) + 64.
 //
@@ -50,12 +51,15 @@ struct RoundSlot {
   absl::Status Consumed(cudaStream_t stream);
   // The user is done; for one that never got as far as Consumed, too.
   void Release() { in_use_ = false; }
+  // A stream may use its memory, and nobody knows until when: nobody else gets it.
+  void Abandon() { abandoned_ = true; }
 
  private:
   friend class RoundSlots;
   PinnedBuffer memory_;
   bool in_use_ = false;
   bool recorded_ = false;  // `consumed` has been
+  bool abandoned_ = false;
 };
 
 // The slots of one layer and direction.

@@ -8,7 +8,7 @@
 //     u64     u64   u64    u64
 //
 //   bad     1-based position of the first value of a mask that was neither 0 nor 1; 0: none
-//   step    of the layer, where only the device knows it; otherwise 0
+//   step    of the layer: out, where only the device knows it, otherwise 0; of a result
 //   failed  not 0: the round failed.  Coefficients become NaN, so that nothing wrong passes for
 //           a result, and nothing else moves.
 //
@@ -84,7 +84,6 @@ struct BatchNormFold {
   int64_t channels = 0;
   MomentsView moments;      // rows: mean, M2
   bool as_on_wire = false;  // M2 is rounded to float first, as a message would
-  uint64_t step = 0;
   double eps = 0;
   Values weight, bias;
   // Null data: no running statistics move.
@@ -92,8 +91,8 @@ struct BatchNormFold {
   int64_t* num_batches_tracked = nullptr;
   double momentum = -1;  // negative: the cumulative average
   BatchNormKept* kept = nullptr;
-  // Where a wrong mask is reported, in pinned memory; null: nobody asks here.  kept->local()'s
-  // `bad` is 0 afterwards.
+  // Where a wrong mask is reported, in pinned memory: it is as a failed round.  Null: nobody asks
+  // here.  kept->local()'s `bad` is 0 afterwards.
   uint64_t* bad = nullptr;
 };
 cudaError_t FoldBatchNorm(const BatchNormFold& fold, const Launch& on);

@@ -22,33 +22,46 @@ __device__ void ReportMask(BatchNormKept* kept, uint64_t* bad) {
   header->bad = 0;
 }
 
-// The number of batches is read by all blocks and moved by the last one to have read it.
+// Whether this thread belongs to the last block to come here, and is its first: all others have
+// read what it may now change.
+__device__ bool IsLast(BatchNormKept* kept) {
+  __syncthreads();
+  if (threadIdx.x != 0) return false;
+  __threadfence();
+  const auto ticket = atomicAdd(reinterpret_cast<unsigned long long*>(&kept->ticket), 1ull);
+  if (ticket != gridDim.x - 1) return false;
+  kept->ticket = 0;
+  return true;
+}
+
+// A mask that was wrong is told by the Lane in a group, and has failed the round then.
+__device__ bool Masked(BatchNormKept* kept, const uint64_t* bad) {
+  const MomentsHeader* header = kept->local().header;
+  return bad != nullptr && *static_cast<const volatile uint64_t*>(&header->bad) != 0;
+}
+
+// The number of batches, and whether the mask was wrong, is read by all blocks before it is
+// changed.
 __global__ void Fold(BatchNormFold fold) {
   const uint64_t count = fold.moments.header->count;
-  const bool failed = fold.moments.header->failed != 0;
+  const bool failed = fold.moments.header->failed != 0 || Masked(fold.kept, fold.bad);
   const bool moves = !failed && count > 0 && fold.running_mean.data != nullptr;
   double f = fold.momentum;
+  int64_t batches = 0;
   if (moves && fold.num_batches_tracked != nullptr) {
-    const int64_t batches = *static_cast<volatile int64_t*>(fold.num_batches_tracked) + 1;
+    batches = *static_cast<volatile int64_t*>(fold.num_batches_tracked) + 1;
     if (f < 0) f = 1.0 / static_cast<double>(batches);
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      __threadfence();
-      const auto ticket =
-          atomicAdd(reinterpret_cast<unsigned long long*>(&fold.kept->ticket), 1ull);
-      if (ticket == gridDim.x - 1) {
-        fold.kept->ticket = 0;
-        *fold.num_batches_tracked = batches;
-      }
-    }
+  }
+  if (IsLast(fold.kept)) {
+    if (batches > 0) *fold.num_batches_tracked = batches;
+    ReportMask(fold.kept, fold.bad);
   }
   const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (c == 0) {
     fold.kept->count = count;
-    fold.kept->step = fold.step;
+    fold.kept->step = fold.moments.header->step;
     fold.kept->backward_came = 0;
     fold.kept->origin = fold.kept;
-    ReportMask(fold.kept, fold.bad);
   }
   if (c >= fold.channels) return;
   if (failed) {
@@ -68,18 +81,21 @@ __global__ void Fold(BatchNormFold fold) {
 
 __global__ void Eval(BatchNormEval eval) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c == 0) {
+  const bool failed = Masked(eval.kept, eval.bad);
+  if (IsLast(eval.kept)) {
     eval.kept->origin = eval.kept;
     ReportMask(eval.kept, eval.bad);
   }
   if (c >= eval.channels) return;
+  const double invstd = InverseRoot(ValueOr(eval.running_var, c, 1), eval.eps);
   Coefficients(eval.kept, eval.channels, c, ValueOr(eval.running_mean, c, 0),
-               InverseRoot(ValueOr(eval.running_var, c, 1), eval.eps), eval.weight, eval.bias);
+               failed ? NotANumber() : invstd, eval.weight, eval.bias);
 }
 
 // One block: a candidate is compared by all threads, word by word.
 __global__ void Recall(BatchNormRecall recall) {
   const MomentsView mine = recall.kept->local();
+  const bool bad = mine.header->bad != 0;
   BatchNormKept* newest = nullptr;  // the same in all threads
   BatchNormKept* found = nullptr;
   for (int i = 0; i < recall.candidates && found == nullptr; ++i) {
@@ -103,8 +119,8 @@ __global__ void Recall(BatchNormRecall recall) {
     ReportMask(recall.kept, recall.bad);
   }
   for (int64_t c = threadIdx.x; c < recall.channels; c += blockDim.x) {
-    const double mean = found == nullptr ? NotANumber() : found->row(0, recall.channels)[c];
-    const double invstd = found == nullptr ? NotANumber() : found->row(1, recall.channels)[c];
+    const double mean = found == nullptr || bad ? NotANumber() : found->row(0, recall.channels)[c];
+    const double invstd = found == nullptr || bad ? NotANumber() : found->row(1, recall.channels)[c];
     Coefficients(recall.kept, recall.channels, c, mean, invstd, recall.weight, recall.bias);
   }
 }

@@ -52,7 +52,8 @@ __global__ void ApplyForward(PowerApplyForward apply) {
   }
   const bool all_finite = __syncthreads_and(finite);
   const auto t = static_cast<int64_t>(apply.kept->step);
-  const bool failed = header.failed != 0;
+  // On the local path the header is the mask's, too.
+  const bool failed = header.failed != 0 || (apply.bad != nullptr && header.bad != 0);
   const bool moves = !failed && header.count > 0 && all_finite;
   const bool by_batch = t <= layer.warmup_iters && header.count > 0;
   const bool cumulative = !layer.paper && t < layer.warmup_iters;
@@ -71,7 +72,7 @@ __global__ void ApplyForward(PowerApplyForward apply) {
   __syncthreads();  // all have read the step
   if (threadIdx.x != 0) return;
   apply.kept->count = failed ? 0 : header.count;
-  apply.kept->failed = header.failed;
+  apply.kept->failed = failed;
   if (moves) *layer.iters = t;
   ReportMask(apply.kept, apply.bad);
 }
@@ -80,6 +81,7 @@ __global__ void ApplyForward(PowerApplyForward apply) {
 __global__ void Recall(PowerRecall recall) {
   const int64_t channels = recall.layer.channels;
   const MomentsView mine = recall.kept->local();
+  const bool bad = mine.header->bad != 0;
   PowerKept* newest = nullptr;  // the same in all threads
   PowerKept* found = nullptr;
   for (int i = 0; i < recall.candidates && found == nullptr; ++i) {
@@ -105,7 +107,7 @@ __global__ void Recall(PowerRecall recall) {
   }
   for (int64_t c = threadIdx.x; c < channels; c += blockDim.x) {
     Coefficients(recall.layer, recall.kept, c,
-                 found == nullptr ? NotANumber() : found->row(kInvstd, channels)[c]);
+                 found == nullptr || bad ? NotANumber() : found->row(kInvstd, channels)[c]);
   }
 }
 

@@ -29,9 +29,10 @@ struct PowerKept {
   uint64_t count;          // global, of v_t; 0: not applied, all was padding, or it failed
   uint64_t step;           // t; 0: a recomputation that found nothing, or eval
   uint64_t backward_came;  // not 0: it has had one
-  uint64_t failed;         // not 0: its round has
+  uint64_t ticket;         // BatchNormKept's, which finds 0 in a block that was one of these
   PowerKept* origin;       // whose forward this is: itself, or what a recomputation repeats
-  uint64_t unused[3];      // as long as BatchNormKept, so that the headers are at one place
+  uint64_t failed;         // not 0: its round has
+  uint64_t unused[2];      // as long as BatchNormKept, so that the headers are at one place
 
   SYNCNORM_BOTH MomentsView local() { return {reinterpret_cast<MomentsHeader*>(this + 1)}; }
   SYNCNORM_BOTH double* row(int64_t row, int64_t channels) {
@@ -41,7 +42,8 @@ struct PowerKept {
     return sizeof(PowerKept) + MomentsView::Bytes(5, channels);
   }
 };
-static_assert(sizeof(PowerKept) == sizeof(BatchNormKept));
+static_assert(sizeof(PowerKept) == sizeof(BatchNormKept) &&
+              offsetof(PowerKept, ticket) == offsetof(BatchNormKept, ticket));
 
 // A layer: its options and where its tensors are.
 struct PowerLayer {

@@ -72,6 +72,7 @@ struct DeviceReducerOptions {
 // What a DeviceReducer and its layers have done, since it was made.
 struct DeviceCounters {
   uint64_t rounds = 0;        // contributed from streams
+  uint64_t results = 0;       // of those, that have come back, failures included
   uint64_t stream_waits = 0;  // waits put into streams: for results that were not there yet
 };
 

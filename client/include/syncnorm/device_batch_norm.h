@@ -21,6 +21,7 @@
 #include <syncnorm/reducer.h>
 #include <syncnorm/tensor.h>
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -66,7 +67,7 @@ class DeviceBatchNorm final : public LayerState {
     bool batch_statistics = false;
     bool synchronised = false;
     bool recomputed = false;
-    uint64_t step = 0;
+    std::shared_ptr<std::atomic<uint64_t>> step;  // null: not synchronised, or recomputed
     std::shared_ptr<device::Block> kept;
     std::vector<std::shared_ptr<device::Block>> repeats;  // one of these; empty unless recomputed
   };
@@ -137,7 +138,8 @@ class DeviceBatchNorm final : public LayerState {
   bool training_ = true;
   DeviceBatchNormTensors tensors_;
   DeviceStream last_stream_ = nullptr;
-  uint64_t steps_ = 0;
+  // Synchronised forwards that were sent; shared with the Lane's threads.
+  std::shared_ptr<std::atomic<uint64_t>> steps_ = std::make_shared<std::atomic<uint64_t>>(0);
   std::unique_ptr<device::DeviceLayer> layer_;
   std::unique_ptr<device::RoundSlots> forward_slots_, backward_slots_;
   struct KeptForward {

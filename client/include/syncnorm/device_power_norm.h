@@ -142,6 +142,7 @@ class DevicePowerNorm final : public LayerState {
 
   kernels::cuda::PowerLayer Layer() const;
   bool masked_backward() const;
+  bool under_way() const { return forward_.slot != nullptr || backward_.slot != nullptr; }
   bool blocking() const { return options_.schedule == PowerNormSchedule::kBlocking; }
   absl::Status CheckGradients(const Gradients& gradients) const;
   absl::Status CheckDrained(const char* before) const;
