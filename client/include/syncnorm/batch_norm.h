@@ -106,6 +106,9 @@ class SyncBatchNorm final : public LayerState {
   absl::Status Backward(const Context& context, const ConstTensor& dy, const Tensor* dx,
                         Gradients* gradients);
 
+  // Of the calls that follow.  kInvalidArgument as Create; nothing is changed then.
+  absl::Status SetEpsAndMomentum(double eps, std::optional<double> momentum);
+
   void set_training(bool training) { training_ = training; }
   bool training() const { return training_; }
   const std::string& name() const { return name_; }
