@@ -2,6 +2,7 @@
 import atexit
 import collections
 import dataclasses
+import hashlib
 import os
 import threading
 
@@ -127,10 +128,14 @@ class Group:
     def layer_name(self, base):
         """The name of a layer that is called ``base``: "bn1", then "bn1#2".  Members that make the same
         layers in the same order get the same names."""
+        count = self.count_of(base)
+        return base if count == 1 else f"{base}#{count}"
+
+    def count_of(self, base):
+        """How often it was asked for, this time included."""
         with self._lock:
             self._names[base] += 1
-            count = self._names[base]
-        return base if count == 1 else f"{base}#{count}"
+            return self._names[base]
 
     def __repr__(self):
         return (f"syncnorm.Group({self.name!r}, rank={self.rank}, world_size={self.world_size}, "
@@ -286,7 +291,7 @@ def new_group(ranks, name=None, *, parent=None):
         raise SyncnormError("INVALID_ARGUMENT", f"ranks are {list(ranks)}, expected different ranks "
                             f"below {parent.world_size}, the size of group {parent.name}")
     if name is None:
-        name = parent.layer_name(f"{parent.name}/{','.join(map(str, members))}")
+        name = _name_of(parent, members)
     if parent.rank not in members:
         return None
     options = _core.Options(parent._options)
@@ -295,6 +300,15 @@ def new_group(ranks, name=None, *, parent=None):
     options.rank = members.index(parent.rank)
     options.world_size = len(members)
     return _join(options, None, None)
+
+
+def _name_of(parent, members):
+    """The same for all members that make the same groups of these ranks in the same order."""
+    ranks = ".".join(map(str, members))
+    if len(ranks) > 64:  # names have 128 bytes at most
+        ranks = f"{len(members)}.{hashlib.sha256(ranks.encode()).hexdigest()[:16]}"
+    count = parent.count_of(f"/{ranks}")
+    return f"{parent.name}/{ranks}" + (f":{count}" if count > 1 else "")
 
 
 def shutdown():
