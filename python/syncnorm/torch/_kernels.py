@@ -5,10 +5,17 @@ sums are float64 where the device has it, and no sum is of x^2 where it could be
 """
 import torch
 
+# Devices whose tensors the client's own kernels read.
+CLIENT_DEVICES = {"cpu"}
+
+
+def client_reads(x):
+    return x.device.type in CLIENT_DEVICES
+
 
 def kernels_for(x, **call):
     """None where the client's own kernels read the tensor."""
-    return None if x.device.type == "cpu" else TorchKernels(x, **call)
+    return None if client_reads(x) else TorchKernels(x, **call)
 
 
 class TorchKernels:
@@ -26,7 +33,7 @@ class TorchKernels:
         self.valid = valid
         self.dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         self.sum_dtype = torch.float32 if x.device.type == "mps" else torch.float64
-        self.r = None  # of the group scaling: (..., groups, 1)
+        self.groups, self.r = 1, None  # of the group scaling; r is (..., groups, 1)
 
     # ---- Numbers of channels -------------------------------------------------------------------
 
@@ -98,8 +105,7 @@ class TorchKernels:
     # ---- PowerNorm -----------------------------------------------------------------------------
 
     def _grouped(self, values):
-        return values.reshape(*values.shape[:-1], self.r.shape[-2] if self.r is not None else
-                              self.groups, -1)
+        return values.reshape(*values.shape[:-1], self.groups, values.shape[-1] // self.groups)
 
     def group_scale(self, groups, eps):
         self.groups = groups

@@ -4,7 +4,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import _core
 from ._autograd import apply, eager
-from ._kernels import kernels_for
+from ._kernels import client_reads, kernels_for
 from ._norm import SyncNorm, Written, host_mask
 from ._tensors import check_supported, is_channels_last, optional_view, values, view
 
@@ -115,7 +115,7 @@ class _Call:
         self._training = module.training
         self._mask = mask
         self._valid = None
-        if mask is not None and x.device.type != "cpu":
+        if mask is not None and not client_reads(x):
             valid = mask.to(device=x.device).bool()
             self._valid = valid.unsqueeze(1) if valid.dim() == x.dim() - 1 else valid
 

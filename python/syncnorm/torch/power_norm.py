@@ -3,7 +3,7 @@ import torch
 
 from .. import _core
 from ._autograd import apply, eager
-from ._kernels import kernels_for
+from ._kernels import client_reads, kernels_for
 from ._norm import SyncNorm, Written
 from ._tensors import check_supported, optional_view, values, view
 
@@ -190,7 +190,7 @@ class _Call:
         self._training = module.training
         self._pad_mask = pad_mask
         self._valid = None
-        if pad_mask is not None and x.device.type != "cpu":
+        if pad_mask is not None and not client_reads(x):
             valid = ~pad_mask.to(device=x.device).bool()
             self._valid = (valid.t() if x.dim() == 3 else valid).reshape(*x.shape[:-1], 1)
 
