@@ -8,6 +8,9 @@ from ._norm import SyncNorm, Written
 from ._tensors import check_supported, optional_view, values, view
 
 
+BUFFERS = ("running_phi", "ema_gz", "iters")
+
+
 class SyncPowerNorm(SyncNorm, torch.nn.Module):
     """PowerNorm (arXiv 2003.07845) with the authors' arguments, buffers and state_dict.
 
@@ -118,37 +121,41 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         if self._core_norm is None:
             return
         self._core_norm.drain()
-        if self._changed():
+        changed = self._changed()
+        self._from_norm(parameters=False, but=changed)
+        if changed:
             self._to_norm()
-        else:
-            self._from_norm(parameters=False)
 
     def _detach(self):
         self._collect()
 
-    def _flat(self):
-        """All that the buffers hold."""
-        return torch.cat([t.detach().reshape(-1).double() for t in (
-            self.running_phi, self.ema_gz, self.iters)]).cpu().view(torch.int64)
+    def _bits(self):
+        """All that the buffers hold, by their bits, so that a NaN equals itself."""
+        return {name: getattr(self, name).detach().reshape(-1).double().cpu().view(torch.int64)
+                for name in BUFFERS}
 
     def _changed(self):
-        """Whether somebody wrote to the buffers since they were exchanged with the C++ norm; by their
-        bits, so that a NaN equals itself."""
-        return self._collected is None or not torch.equal(self._flat(), self._collected)
+        """The buffers that somebody wrote to since they were exchanged with the C++ norm."""
+        if self._collected is None:
+            return set()
+        return {name for name, bits in self._bits().items()
+                if not torch.equal(bits, self._collected[name])}
 
     def _to_norm(self):
         tensors = [values(t) for t in (self.weight, self.bias, self.running_phi, self.ema_gz)]
         self._core_norm.load(*map(optional_view, tensors), int(self.iters))
-        self._collected = self._flat()
+        self._collected = {name: bits.clone() for name, bits in self._bits().items()}
 
-    def _from_norm(self, parameters=True):
+    def _from_norm(self, parameters=True, but=()):
         written = Written()
         mine = (self.weight, self.bias) if parameters else (None, None)
-        iters = self._core_norm.store(*[written.view(None if t is None else t.detach()) for t in (
-            *mine, self.running_phi, self.ema_gz)])
+        buffers = (None if name in but else getattr(self, name) for name in BUFFERS[:2])
+        iters = self._core_norm.store(*[written.view(None if t is None else t.detach())
+                                        for t in (*mine, *buffers)])
         written.copy_back()
-        self.iters.fill_(iters)
-        self._collected = self._flat()
+        if "iters" not in but:
+            self.iters.fill_(iters)
+        self._collected = {name: bits.clone() for name, bits in self._bits().items()}
 
     def _make_norm(self, group):
         self._collected = None
