@@ -21,7 +21,8 @@ def join(model, *, timeout=None):
                 ...
 
     A worker whose loop ends says so, and the others' statistics are from then on those of the rest.  Returns
-    when all loops have ended; then all are members again.  Where the model is a
+    when all loops have ended; then all are members again, and every norm of the model has the running
+    statistics of the member that trained longest (the lowest rank of those).  Where the model is a
     DistributedDataParallel its own join() is entered, too.
 
     Args:
@@ -50,6 +51,23 @@ def join(model, *, timeout=None):
                 raise SyncnormError(
                     "DEADLINE_EXCEEDED", f"not all members of group {group.name} have ended their data "
                     f"within {timeout} s", group=group.name)
+    for group in groups:
+        _agree(group, [norm for norm in _norms(model) if _group_of(norm) is group])
+
+
+def _agree(group, norms):
+    """All members take the statistics, and the step, of the one that trained longest."""
+    for norm in norms:
+        norm._norm()  # also on a member that had no data at all
+    own = sum(norm._steps() for norm in norms)
+    steps = group.sum("syncnorm.join.steps",
+                      [float(own) if rank == group.rank else 0.0 for rank in range(group.world_size)])
+    longest = steps.index(max(steps))
+    mine = [value for norm in norms for value in norm._statistics()]
+    theirs = group.sum("syncnorm.join.statistics",
+                       mine if group.rank == longest else [0.0] * len(mine))
+    for norm in norms:
+        theirs = norm._take_statistics(theirs)
 
 
 def _finish(group, seconds):
@@ -63,12 +81,18 @@ def _finish(group, seconds):
     return True
 
 
+def _norms(model):
+    return [module for module in model.modules() if isinstance(module, SyncNorm)]
+
+
+def _group_of(norm):
+    return norm.group if norm.group is not None else _group.default_group()
+
+
 def _groups(model):
     groups = []
-    for module in model.modules():
-        if not isinstance(module, SyncNorm):
-            continue
-        group = module.group if module.group is not None else _group.default_group()
+    for norm in _norms(model):
+        group = _group_of(norm)
         if group is not None and group.connected and group.world_size > 1 and group not in groups:
             groups.append(group)
     return groups
