@@ -12,7 +12,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "client/norms/backend.h"
+#include "proto/clock.h"
 #include "python/src/blocking.h"
 #include "python/src/errors.h"
 #include "python/src/python_kernels.h"
@@ -31,6 +33,19 @@ void SetStateHooks(Core* core, Hook before_save, Hook after_load) {
         return absl::OkStatus();
       },
       std::move(after_load));
+}
+
+// Adds to `waited` how long `call` takes, its arithmetic included, if it stands still for the
+// network.
+template <typename Core, typename Call>
+absl::Status Timed(const Core& core, double* waited, Call call) {
+  const int64_t waits = core.blocking_waits();
+  const absl::Time began = MonotonicClock().Now();
+  absl::Status status = call();
+  if (core.blocking_waits() > waits) {
+    *waited += absl::ToDoubleSeconds(MonotonicClock().Now() - began);
+  }
+  return status;
 }
 
 // Makes one call of a norm, with the kernels that `implementation` is or, if None, the CPU's.

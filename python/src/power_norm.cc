@@ -20,6 +20,7 @@ using OptionalView = std::optional<View>;
 struct PowerNorm {
   std::shared_ptr<GroupHolder> group;  // may be null; outlives core
   std::unique_ptr<SyncPowerNorm> core;
+  double waited = 0;  // seconds
 };
 
 struct PowerNormContext {
@@ -100,8 +101,10 @@ std::shared_ptr<PowerNormContext> Forward(const std::shared_ptr<PowerNorm>& norm
   core->set_training(training);
   const auto* padding = reinterpret_cast<const uint8_t*>(pad_mask.value_or(0));
   CallNorm(kernels, [&] {
-    return core->Forward(x.tensor(), padding, y.tensor(),
-                         kept != nullptr ? &kept->context : nullptr);
+    return Timed(*core, &norm->waited, [&] {
+      return core->Forward(x.tensor(), padding, y.tensor(),
+                           kept != nullptr ? &kept->context : nullptr);
+    });
   });
   if (kept != nullptr) kept->norm = norm;
   return kept;
@@ -116,8 +119,10 @@ void Backward(PowerNormContext* kept, const View& x, const View& dy, const Optio
   const std::optional<Tensor> out = dx ? std::optional(dx->tensor()) : std::nullopt;
   SyncPowerNorm::Gradients gradients;
   CallNorm(kernels, [&] {
-    return core->Backward(kept->context, dy.tensor(), out ? &*out : nullptr, &gradients,
-                          grad_scale);
+    return Timed(*core, &kept->norm->waited, [&] {
+      return core->Backward(kept->context, dy.tensor(), out ? &*out : nullptr, &gradients,
+                            grad_scale);
+    });
   });
   Write(gradients.weight, "the gradient of weight", d_weight);
   Write(gradients.bias, "the gradient of bias", d_bias);
@@ -146,6 +151,7 @@ void BindPowerNorm(py::module_* module) {
       .def("forward", &Forward)
       .def_property_readonly("blocking_waits",
                              [](const PowerNorm& n) { return n.core->blocking_waits(); })
+      .def_readonly("waited", &PowerNorm::waited)
       .def_property_readonly("need_sync", [](const PowerNorm& n) { return n.core->need_sync(); });
 }
 

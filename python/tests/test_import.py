@@ -1,5 +1,4 @@
 """The package beside others in one process."""
-import os
 import subprocess
 import sys
 
@@ -76,9 +75,3 @@ stamp = timestamp_pb2.Timestamp(seconds=5)
 assert timestamp_pb2.Timestamp.FromString(stamp.SerializeToString()).seconds == 5
 assert group.sum("a", [1.5]) == [1.5]
 """)
-
-
-def test_the_package_is_typed():
-    folder = os.path.dirname(syncnorm.__file__)
-    assert os.path.exists(os.path.join(folder, "py.typed"))
-    assert os.path.exists(os.path.join(folder, "_core.pyi"))

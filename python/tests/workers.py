@@ -50,8 +50,8 @@ def _main(connection, worker, body, ddp, init, options):
             worker.init(**options)
         result = body(worker)
         syncnorm.shutdown()
-        if ddp:
-            torch.distributed.destroy_process_group()
+        # The process group is not destroyed: with torch 1.13 that waits, with the GIL held, for
+        # Gloo's threads, which may wait for the GIL.  The process ends without.
         _send(connection, True, result)
     except BaseException:  # whatever it is, the parent tells it
         _send(connection, False, traceback.format_exc())

@@ -94,6 +94,11 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         """How often a forward or a backward stood still for the network (drain does not count)."""
         return 0 if self._core_norm is None else self._core_norm.blocking_waits
 
+    @property
+    def waited_seconds(self):
+        """How long those forwards and backwards took, their arithmetic included."""
+        return 0.0 if self._core_norm is None else self._core_norm.waited
+
     def train(self, mode=True):
         if not mode:
             self._collect()
