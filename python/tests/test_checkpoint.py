@@ -137,3 +137,14 @@ def test_without_kept_forwards_a_recomputation_is_a_forward_like_any_other():
     norm = SyncBatchNorm(6, kept_forwards=0)
     checkpoint(norm, torch.randn(4, 6, requires_grad=True), use_reentrant=True).sum().backward()
     assert norm.num_batches_tracked == 2
+
+
+def test_a_checkpointing_of_ones_own_says_so():
+    norm = SyncBatchNorm(6)
+    x = torch.randn(4, 6, requires_grad=True)
+    with torch.no_grad():
+        first = norm(x)
+    with syncnorm.torch.recompute():
+        second = norm(x)
+    assert torch.equal(first, second) and second.requires_grad
+    assert norm.num_batches_tracked == 1

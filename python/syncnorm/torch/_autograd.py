@@ -10,8 +10,8 @@ call.
 """
 import torch
 
-from .. import _core
 from .._errors import SyncnormError
+from ._recompute import inside_a_backward, recompute
 from ._tensors import in_order
 
 
@@ -24,33 +24,11 @@ def eager(function):
     return dynamo.disable(function) if dynamo is not None else function
 
 
-if hasattr(torch._C, "_current_graph_task_id"):
-
-    def inside_a_backward():
-        """Whether autograd is evaluating a node in this thread.  A checkpoint runs its segment again
-        there, and there is no other reason for a training forward."""
-        return torch._C._current_graph_task_id() != -1
-else:
-
-    def inside_a_backward():
-        # Before torch 2.0 the engine tells only whether it would take a callback for the end of the
-        # backward that is under way.
-        try:
-            torch.autograd.Variable._execution_engine.queue_callback(_nothing)
-        except RuntimeError:
-            return False
-        return True
-
-
-def _nothing():
-    pass
-
-
 def _run_forward(call, x, channels_last, keep):
     x = in_order(x, channels_last)
     y = torch.empty_like(x)
     if inside_a_backward():
-        with _core.Recompute():
+        with recompute():
             call.forward(x, y, keep)
     else:
         call.forward(x, y, keep)
