@@ -232,6 +232,37 @@ def test_the_loss_scale_does_not_enter_the_statistics():
     torch.testing.assert_close(scaled.state_dict()["ema_gz"], plain.state_dict()["ema_gz"])
 
 
+@pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"),
+                    reason="torch before 2.3 has no GradScaler for the CPU")
+def test_grad_scaler_skips_a_step_that_overflows_on_one_worker():
+    def body(worker):
+        torch.manual_seed(7)
+        model = nn.Sequential(nn.Linear(C, C), SyncPowerNorm(C, warmup_iters=1),
+                              syncnorm.torch.SyncBatchNorm(C), nn.Linear(C, 1))
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
+        syncnorm.torch.set_grad_scaler(model, scaler)
+        optimiser = torch.optim.SGD(model.parameters(), 0.01)
+        kept = []
+        for step in range(4):
+            optimiser.zero_grad()
+            x = torch.randn(4, C)
+            loss = (wrapped(x) - x[:, :1]).pow(2).mean()
+            if step == 2 and worker.rank == 1:
+                loss = loss * float("inf")
+            scaler.scale(loss).backward()
+            scaler.step(optimiser)
+            scaler.update()
+            kept.append((model[0].weight.detach().clone(), scaler.get_scale()))
+        assert torch.equal(kept[1][0], kept[2][0]) and not torch.equal(kept[2][0], kept[3][0])
+        assert [scale for _, scale in kept] == [1024.0, 1024.0, 512.0, 512.0]
+        return model.state_dict()
+
+    first, second = run(2, body, ddp=True, non_finite="propagate")
+    for name, value in first.items():
+        assert value.isfinite().all() and torch.equal(value, second[name]), name
+
+
 def test_copies_and_pickles_have_what_was_under_way():
     def body(worker):
         x, dy, padding = data(torch.float64)

@@ -45,7 +45,7 @@ class SyncNorm:
         if group is not None:
             self.layer = self._base_name if self._exact_name else group.layer_name(self._base_name)
         norm = self._make_norm(None if group is None else group._core)
-        norm.set_state_hooks(_hook(self, "_to_norm"), _hook(self, "_from_norm"))
+        norm.set_state_hooks(_hook(self, "_before_save"), _hook(self, "_from_norm"))
         self._core_norm, self._core_group = norm, group
         if group is not None and group._core.loaded(self.layer):
             self._from_norm()  # of a group that was running before this worker came
@@ -66,6 +66,10 @@ class SyncNorm:
     def _from_norm(self):
         """Takes them from it."""
         raise NotImplementedError
+
+    def _before_save(self):
+        """The group hands the layer's state over to a worker that joins: the C++ norm must have it."""
+        self._to_norm()
 
     # ---- Statistics, as float64 -----------------------------------------------------------------
 

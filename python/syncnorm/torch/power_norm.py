@@ -126,10 +126,18 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         if self._core_norm is None:
             return
         self._core_norm.drain()
+        self._exchange()
+
+    def _exchange(self):
+        """With a C++ norm that is drained: its statistics, but for those that were written here."""
         changed = self._changed()
         self._from_norm(parameters=False, but=changed)
         if changed:
             self._to_norm()
+
+    def _before_save(self):
+        self._exchange()
+        self._to_norm()  # the parameters, too
 
     def _detach(self):
         self._collect()
