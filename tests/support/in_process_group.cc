@@ -95,7 +95,8 @@ class InProcessGroup::Result final : public MomentsFuture::State {
   absl::StatusOr<Moments> Take() override {
     std::unique_lock lock(core_->mutex);
     ++core_->waiting;
-    const bool have = core_->changed.wait_for(lock, core_->patience, [this] { return HaveLocked(); });
+    const bool have =
+        core_->changed.wait_for(lock, core_->patience, [this] { return HaveLocked(); });
     --core_->waiting;
     if (have) {
       return *core_->rounds[number_].result;

@@ -68,7 +68,8 @@ TYPED_TEST(DeviceInputTest, MemoryOfTheHostIsNamedPinnedOrNot) {
   const Tensor host = this->Host();
   EXPECT_THAT(this->ForwardRefusal(host, this->call_->y()),
               AllOf(HasSubstr("x is in memory of the host"), HasSubstr("on device 0")));
-  EXPECT_THAT(this->ForwardRefusal(this->call_->x(), host), HasSubstr("y is in memory of the host"));
+  EXPECT_THAT(this->ForwardRefusal(this->call_->x(), host),
+              HasSubstr("y is in memory of the host"));
   void* pinned = nullptr;
   SYNCNORM_EXPECT_CUDA(cudaHostAlloc(&pinned, 256, cudaHostAllocDefault));
   Tensor in_pinned = host;
@@ -177,8 +178,8 @@ TYPED_TEST(DeviceInputTest, ALayersTensorsAreNamed) {
 
 TYPED_TEST(DeviceInputTest, ALayersDeviceAndOptionsAreChecked) {
   const auto create = [&](int device, const typename TypeParam::Options& options) {
-    return Refusal(TypeParam::Norm::Create("other", options, device, this->norm_.tensors(), nullptr)
-                       .status());
+    return Refusal(
+        TypeParam::Norm::Create("other", options, device, this->norm_.tensors(), nullptr).status());
   };
   auto options = TypeParam::Of(kChannels);
   EXPECT_THAT(create(-1, options), HasSubstr("device is -1"));
@@ -202,13 +203,12 @@ TEST(DeviceBatchNormInputTest, WithoutAMomentumTheNumberOfBatchesIsNeeded) {
   NormOnDevice<BatchNormKind> norm({.channels = kChannels}, nullptr);
   auto tensors = norm.tensors();
   tensors.num_batches_tracked = nullptr;
-  EXPECT_TRUE(
-      DeviceBatchNorm::Create("other", {.channels = kChannels}, 0, tensors, nullptr).ok());
-  EXPECT_THAT(Refusal(DeviceBatchNorm::Create(
-                          "other", {.channels = kChannels, .momentum = std::nullopt}, 0, tensors,
-                          nullptr)
-                          .status()),
-              HasSubstr("num_batches_tracked is null"));
+  EXPECT_TRUE(DeviceBatchNorm::Create("other", {.channels = kChannels}, 0, tensors, nullptr).ok());
+  EXPECT_THAT(
+      Refusal(DeviceBatchNorm::Create("other", {.channels = kChannels, .momentum = std::nullopt}, 0,
+                                      tensors, nullptr)
+                  .status()),
+      HasSubstr("num_batches_tracked is null"));
 }
 
 TEST(DevicePowerNormInputTest, TheGradScaleIsChecked) {

@@ -248,9 +248,8 @@ TEST(DeviceBatchNormRoundsTest, BackwardWithoutDxIsNoRound) {
     ASSERT_TRUE(norm.Backward(second.get()).ok());
     DeviceNumbers bias(norm.stream(), DType::kF64, {kNan});
     const DeviceBatchNorm::Gradients gradients{{}, bias.values()};
-    ASSERT_TRUE(norm->Backward(first->context, first->dy(), nullptr, &gradients,
-                               norm.stream().get())
-                    .ok());
+    ASSERT_TRUE(
+        norm->Backward(first->context, first->dy(), nullptr, &gradients, norm.stream().get()).ok());
     ASSERT_TRUE(
         norm->Backward(first->context, first->dy(), nullptr, nullptr, norm.stream().get()).ok());
     EXPECT_EQ(bias.Load(), Numbers{10});
@@ -318,7 +317,8 @@ TEST(DeviceBatchNormParametersTest, AreOfAnyDTypeAndStatisticsOfTwo) {
     EXPECT_EQ(result.weight, rounded(parameters, want.weight));
     EXPECT_EQ(result.bias, rounded(parameters, want.bias));
     // The momentum starts from 0 and 1, which are exact.
-    EXPECT_EQ(other.State().at("running_mean"), rounded(DType::kF32, want_state.at("running_mean")));
+    EXPECT_EQ(other.State().at("running_mean"),
+              rounded(DType::kF32, want_state.at("running_mean")));
     EXPECT_EQ(other.State().at("running_var"), rounded(DType::kF32, want_state.at("running_var")));
   }
 }
@@ -333,7 +333,8 @@ TEST(DeviceBatchNormStateTest, SynchronisesOnlyWhereThereIsAGroup) {
   two.Disconnect();
   EXPECT_FALSE(norm->need_sync());
   // It goes on by itself.
-  EXPECT_THAT(norm.Step(Of({1, 2}, {1, 1})).y, Each(Truly([](double y) { return std::isfinite(y); })));
+  EXPECT_THAT(norm.Step(Of({1, 2}, {1, 1})).y,
+              Each(Truly([](double y) { return std::isfinite(y); })));
 }
 
 }  // namespace

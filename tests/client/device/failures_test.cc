@@ -88,8 +88,8 @@ TYPED_TEST(DeviceFailuresTest, AFailedBackwardIsToldOnceAndMovesNoStatisticOfIts
   });
 }
 
-// With kPaper in warm-up the gradient needs this step's own statistic; with kReference after it, the
-// forward's.
+// With kPaper in warm-up the gradient needs this step's own statistic; with kReference after it,
+// the forward's.
 TEST(DevicePowerNormFailuresTest, AGradientWhoseStatisticFailedIsNan) {
   std::mt19937_64 random(Seed(152));
   const NormData data(&random, kPositions, kChannels);
@@ -106,10 +106,9 @@ TEST(DevicePowerNormFailuresTest, AGradientWhoseStatisticFailedIsNan) {
     Meeting meeting(2);
     group.Run([&](int, Reducer* member) {
       const auto reducer = OnStreams(member);
-      NormOnDevice<PowerNormKind> norm({.channels = kChannels,
-                                        .warmup_iters = now.warmup,
-                                        .semantics = now.semantics},
-                                       reducer.get());
+      NormOnDevice<PowerNormKind> norm(
+          {.channels = kChannels, .warmup_iters = now.warmup, .semantics = now.semantics},
+          reducer.get());
       const auto call = norm.Prepare(data);
       ASSERT_TRUE(norm.Forward(call.get()).ok());
       ASSERT_TRUE(norm.Backward(call.get()).ok());
@@ -194,8 +193,7 @@ TEST(DeviceBatchNormFailuresTest, AMaskOfFloatsIsCheckedToo) {
       const PositionMask mask{on_device.data(), PositionMask::Type::kF32, {kPositions}};
       const auto call = norm.Prepare(data);
       const NormState before = norm.State();
-      ASSERT_TRUE(
-          norm->Forward(call->x(), &mask, call->y(), nullptr, norm.stream().get()).ok());
+      ASSERT_TRUE(norm->Forward(call->x(), &mask, call->y(), nullptr, norm.stream().get()).ok());
       EXPECT_THAT(call->LoadY(), Contains(kIsNan));
       EXPECT_THAT(std::string(norm->Check().message()),
                   AllOf(HasSubstr("layer norm"), HasSubstr("position 3")));
@@ -260,10 +258,9 @@ TEST(DevicePowerNormFailuresTest, ALostConnectionIsToldByTheStatisticsUnderWay) 
   Meeting meeting(2);
   group.Run([&](int, Reducer* member) {
     const auto reducer = OnStreams(member);
-    NormOnDevice<PowerNormKind> norm({.channels = kChannels,
-                                      .warmup_iters = 0,
-                                      .semantics = PowerNormSemantics::kPaper},
-                                     reducer.get());
+    NormOnDevice<PowerNormKind> norm(
+        {.channels = kChannels, .warmup_iters = 0, .semantics = PowerNormSemantics::kPaper},
+        reducer.get());
     const auto call = norm.Prepare(data);
     ASSERT_TRUE(norm.Forward(call.get()).ok());
     meeting.Wait();

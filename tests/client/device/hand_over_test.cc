@@ -56,8 +56,8 @@ TYPED_TEST(DeviceHandOverTest, ALateMemberContinuesBitForBit) {
     two.Run([&](int rank, Reducer* member) {
       members[rank] = std::make_unique<MovingMember>(member);
       reducers[rank] = OnStreams(members[rank].get());
-      norms[rank] = std::make_unique<NormOnDevice<TypeParam>>(TypeParam::Of(kChannels),
-                                                              reducers[rank].get());
+      norms[rank] =
+          std::make_unique<NormOnDevice<TypeParam>>(TypeParam::Of(kChannels), reducers[rank].get());
       for (int s = 0; s < before; ++s) norms[rank]->Step(DataOf(s, rank));
       norms[rank]->Drained();
     });

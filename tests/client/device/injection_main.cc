@@ -131,11 +131,11 @@ absl::Status Train(Reducer* group, StreamWaiting waiting, Member* member) {
     status = (*power)->Forward(p.x[s].tensor(), nullptr, p.y[s].tensor(), &power_context,
                                member->stream);
     if (!status.ok()) return status;
-    status = (*power)->Backward(power_context, p.dy[s].tensor(), &power_dx, nullptr,
-                                member->stream);
+    status =
+        (*power)->Backward(power_context, p.dy[s].tensor(), &power_dx, nullptr, member->stream);
     if (!status.ok()) return status;
-    status = (*batch)->Backward(batch_context, b.dy[s].tensor(), &batch_dx, nullptr,
-                                member->stream);
+    status =
+        (*batch)->Backward(batch_context, b.dy[s].tensor(), &batch_dx, nullptr, member->stream);
     if (!status.ok()) return status;
     if (cudaError_t error = cudaStreamSynchronize(member->stream); error != cudaSuccess) {
       return absl::InternalError(absl::StrCat("CUDA says: ", cudaGetErrorString(error)));
@@ -202,8 +202,7 @@ int Run(StreamWaiting waiting) {
   bool right = true;
   for (int rank = 0; rank < kWorld; ++rank) {
     const Member& member = *members[rank];
-    std::printf("rank %d: %d steps, %s\n", rank, member.passed,
-                member.ended.ToString().c_str());
+    std::printf("rank %d: %d steps, %s\n", rank, member.passed, member.ended.ToString().c_str());
     if (!member.ended.ok() && !Says(member.ended)) {
       std::printf("rank %d: the status does not say what happened\n", rank);
       right = false;

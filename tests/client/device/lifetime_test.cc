@@ -92,8 +92,7 @@ TYPED_TEST(DeviceLifetimeTest, AReducerThatEndsAfterItsLayersIsQuiet) {
   group.FailRound(2, absl::AbortedError("nobody asks"));
   group.Run([&](int, Reducer* member) {
     auto reducer = OnStreams(member);
-    auto norm =
-        std::make_unique<NormOnDevice<TypeParam>>(TypeParam::Of(kChannels), reducer.get());
+    auto norm = std::make_unique<NormOnDevice<TypeParam>>(TypeParam::Of(kChannels), reducer.get());
     auto call = norm->Prepare(this->data_);
     ASSERT_TRUE(norm->Forward(call.get()).ok());
     ASSERT_TRUE(norm->Backward(call.get()).ok());

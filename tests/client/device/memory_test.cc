@@ -30,8 +30,7 @@ constexpr uint64_t kNotes = 16;  // pinned, of each layer
 
 uint64_t ScratchOf(int64_t positions, int64_t channels, int64_t groups) {
   int multiprocessors = 0;
-  SYNCNORM_EXPECT_CUDA(
-      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+  SYNCNORM_EXPECT_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
   const uint64_t bytes =
       kernels::cuda::ScratchBytes({positions, channels, 1}, groups, DType::kF32, multiprocessors);
   return bytes == 0 ? 0 : Block(bytes);
@@ -45,8 +44,8 @@ uint64_t DeviceBytesOf(BatchNormKind, uint64_t c, uint64_t p, uint64_t kept, boo
 }
 uint64_t DeviceBytesOf(PowerNormKind, uint64_t c, uint64_t p, uint64_t kept, bool masked) {
   const uint64_t forward = Block(96 + 40 * c), backward = Block(96 + 80 * c);
-  return std::max<uint64_t>(kept, 1) * forward + backward + Block(4 * p) +
-         (masked ? Block(p) : 0) + ScratchOf(p, c, 1);
+  return std::max<uint64_t>(kept, 1) * forward + backward + Block(4 * p) + (masked ? Block(p) : 0) +
+         ScratchOf(p, c, 1);
 }
 uint64_t PinnedBytesOf(BatchNormKind, uint64_t c) { return 2 * Slot(2, c) + kNotes; }
 uint64_t PinnedBytesOf(PowerNormKind, uint64_t c) { return Slot(1, c) + Slot(2, c) + kNotes; }

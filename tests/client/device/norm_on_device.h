@@ -157,8 +157,8 @@ class NormOnDevice {
 
   // The current device must be `device`.
   NormOnDevice(const Options& options, DeviceReducer* reducer, DType dtype = DType::kF64,
-               const std::string& name = "norm", int device = 0,
-               DType parameters = DType::kF64, DType statistics = DType::kF64)
+               const std::string& name = "norm", int device = 0, DType parameters = DType::kF64,
+               DType statistics = DType::kF64)
       : options_(options),
         dtype_(dtype),
         parameters_(parameters),
@@ -189,7 +189,7 @@ class NormOnDevice {
   void Destroy() { norm_.reset(); }
   DeviceNumbers& weight() { return weight_; }
   DeviceNumbers& bias() { return bias_; }
-  DeviceNumbers& first() { return first_; }    // statistic, by kStatistics
+  DeviceNumbers& first() { return first_; }  // statistic, by kStatistics
   DeviceNumbers& second() { return second_; }
 
   // May be used on other streams of this device, too.
@@ -264,8 +264,8 @@ class NormOnHost {
   typename Kind::HostNorm* operator->() { return norm_.get(); }
 
   NormResult Step(const NormData& data) {
-    const std::vector<int64_t> shape = {
-        static_cast<int64_t>(data.x.size()) / options_.channels, options_.channels};
+    const std::vector<int64_t> shape = {static_cast<int64_t>(data.x.size()) / options_.channels,
+                                        options_.channels};
     const HostTensor x(dtype_, shape, Kind::kLayout, data.x);
     const HostTensor dy(dtype_, shape, Kind::kLayout, data.dy);
     HostTensor y(dtype_, shape, Kind::kLayout), dx = y;
@@ -275,8 +275,8 @@ class NormOnHost {
     const uint8_t* const mask = bytes.empty() ? nullptr : bytes.data();
     if constexpr (std::is_same_v<Kind, BatchNormKind>) {
       const PositionMask positions{mask, PositionMask::Type::kByte, {shape[0]}};
-      status = norm_->Forward(x.tensor(), mask == nullptr ? nullptr : &positions, y.tensor(),
-                              &context);
+      status =
+          norm_->Forward(x.tensor(), mask == nullptr ? nullptr : &positions, y.tensor(), &context);
     } else {
       status = norm_->Forward(x.tensor(), mask, y.tensor(), &context);
     }

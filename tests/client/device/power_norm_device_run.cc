@@ -58,8 +58,8 @@ void TrainMember(int rank, const PowerNormOptions& options, DType dtype,
   ASSERT_TRUE(norm.ok()) << norm.status();
   std::vector<std::unique_ptr<OnDevice>> data;
   for (const PowerNormStep& step : steps) {
-    data.push_back(std::make_unique<OnDevice>(stream, step, rank, dtype, options,
-                                              training.parameters));
+    data.push_back(
+        std::make_unique<OnDevice>(stream, step, rank, dtype, options, training.parameters));
   }
   for (size_t s = 0; s < steps.size(); ++s) {
     OnDevice& step = *data[s];
@@ -112,9 +112,9 @@ PowerNormTraining TrainOnDevice(const Members& members, const PowerNormOptions& 
   members.run([&](int rank, Reducer* reducer) {
     const auto& host = training.on_the_host;
     if (std::find(host.begin(), host.end(), rank) != host.end()) {
-      const auto mine = Train(
-          {members.count, [&](const Members::Body& body) { body(rank, reducer); }}, options, dtype,
-          steps);
+      const auto mine =
+          Train({members.count, [&](const Members::Body& body) { body(rank, reducer); }}, options,
+                dtype, steps);
       for (size_t s = 0; s < steps.size(); ++s) all.results[s][rank] = mine.results[s][rank];
       all.states[rank] = mine.states[rank];
       return;

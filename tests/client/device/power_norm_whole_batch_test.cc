@@ -114,8 +114,7 @@ TEST_P(DevicePowerNormVariantTest, EqualsTheWholeBatchWithoutAffineAndWithALossS
 
 TEST_P(DevicePowerNormVariantTest, DeferredEqualsBlockingBitForBitAlsoWhenTheCpuRunsAhead) {
   std::mt19937_64 random(Seed(85));
-  const std::pair<DType, int64_t> cases[] = {
-      {DType::kF32, 0}, {DType::kF64, 1}, {DType::kBF16, 4}};
+  const std::pair<DType, int64_t> cases[] = {{DType::kF32, 0}, {DType::kF64, 1}, {DType::kBF16, 4}};
   for (const auto& [dtype, warmup] : cases) {
     PowerNormOptions options = WithBackwardMask();
     options.warmup_iters = warmup;

@@ -80,8 +80,7 @@ TYPED_TEST(DeviceStreamsTest, LayersOnStreamsOfTheirOwnKeepTheOrderOfTheCalls) {
     for (int l = 0; l < kLayers; ++l) layers.emplace_back(&random, kPositions + l, kChannels);
   }
   std::vector<std::vector<NormResult>> want(2, std::vector<NormResult>(kLayers));
-  for (const StreamWaiting waiting :
-       {StreamWaiting::kStreamMemory, StreamWaiting::kHostFunction}) {
+  for (const StreamWaiting waiting : {StreamWaiting::kStreamMemory, StreamWaiting::kHostFunction}) {
     std::vector<std::vector<NormResult>> got(2, std::vector<NormResult>(kLayers));
     InProcessGroup group(2);
     group.Run([&](int rank, Reducer* member) {

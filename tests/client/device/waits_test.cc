@@ -130,8 +130,7 @@ class DeviceHostWaitsTest : public ::testing::Test {};
 TYPED_TEST_SUITE(DeviceHostWaitsTest, BothKinds);
 
 TYPED_TEST(DeviceHostWaitsTest, TheHostEnqueuesManyStepsBeforeTheFirstResultIsThere) {
-  for (const StreamWaiting waiting :
-       {StreamWaiting::kStreamMemory, StreamWaiting::kHostFunction}) {
+  for (const StreamWaiting waiting : {StreamWaiting::kStreamMemory, StreamWaiting::kHostFunction}) {
     std::mt19937_64 random(Seed(103));
     const NormData data(&random, kPositions, kChannels, true);
     InProcessGroup group(2);
