@@ -122,18 +122,14 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
       last_error = std::string(why.message().data(), why.message().size());
     }
     if (!attempt.timed_out) {
-<<<<<<< HEAD
       in_a_row = attempt.reached == reached ? in_a_row + 1 : 1;
       reached = attempt.reached;
       // A coordinator that has taken the Join may have made this worker a member.
       const absl::Duration most = reached ? kMostToReturn : kMostToCome;
-      transport->AwaitRetry(std::min(now + Backoff(in_a_row, join.rank, most), give_up));
-=======
-      const absl::Time retry = std::min(now + Backoff(attempts, join.rank, kLongestWait), give_up);
+      const absl::Time retry = std::min(now + Backoff(in_a_row, join.rank, most), give_up);
       if (!AwaitRetry(retry, clock, transport)) {
         return InterruptScope::Status(absl::StrCat("the join of ", who));
       }
->>>>>>> python
     }
     if (clock->Now() >= give_up) {
       return absl::UnavailableError(absl::StrCat("nothing answered the join of ", who, " for ",

@@ -120,7 +120,8 @@ __global__ void Recall(BatchNormRecall recall) {
   }
   for (int64_t c = threadIdx.x; c < recall.channels; c += blockDim.x) {
     const double mean = found == nullptr || bad ? NotANumber() : found->row(0, recall.channels)[c];
-    const double invstd = found == nullptr || bad ? NotANumber() : found->row(1, recall.channels)[c];
+    const double invstd =
+        found == nullptr || bad ? NotANumber() : found->row(1, recall.channels)[c];
     Coefficients(recall.kept, recall.channels, c, mean, invstd, recall.weight, recall.bias);
   }
 }
