@@ -339,9 +339,9 @@ absl::StatusOr<std::shared_ptr<RoundSlot>> DeviceBatchNorm::SendSums(const Conte
   }
   absl::StatusOr<std::shared_ptr<RoundSlot>> slot = backward_slots_->Acquire(call.stream);
   if (!slot.ok()) return layer_->Named(slot.status());
-  if (absl::Status sent = layer_->lane()->Submit(
-          *slot, {name_, Direction::kBackward, 0, context.x.dtype}, local, call.stream,
-          {nullptr, context.step});
+  if (absl::Status sent =
+          layer_->lane()->Submit(*slot, {name_, Direction::kBackward, 0, context.x.dtype}, local,
+                                 call.stream, {nullptr, context.step});
       !sent.ok()) {
     (*slot)->Release();
     return sent;

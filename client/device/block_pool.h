@@ -4,9 +4,9 @@
 //
 // A block is ordered by events, not by waiting: whoever uses one says so with Used(stream), and the
 // stream that acquires it next waits (on the device) for that.  One that comes back without, from a
-// call that failed, may be in use for nobody knows how long, and is freed.  A block that a CUDA graph has
-// uses, new or not, is never given to anybody else, since the graph may be launched at any time: it
-// lives until the pool and all handles are gone.
+// call that failed, may be in use for nobody knows how long, and is freed.  A block that a CUDA
+// graph has uses, new or not, is never given to anybody else, since the graph may be launched at
+// any time: it lives until the pool and all handles are gone.
 //
 // Thread-safety: BlockPool is thread-safe; a Block is thread-compatible.
 #pragma once

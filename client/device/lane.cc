@@ -268,8 +268,6 @@ absl::Status Lane::TakeFailure(const std::string* layer) {
   return status;
 }
 
-DeviceCounters Lane::counters() const {
-  return {rounds_, results_, stream_waits_};
-}
+DeviceCounters Lane::counters() const { return {rounds_, results_, stream_waits_}; }
 
 }  // namespace syncnorm

@@ -71,8 +71,7 @@ class Lane {
   // before it is sent.  Not OK: nothing was submitted.
   absl::Status Submit(const std::shared_ptr<device::RoundSlot>& slot, ReduceKey key,
                       kernels::cuda::MomentsView moments, cudaStream_t stream,
-                      StepNumbering numbering = {})
-      ABSL_LOCKS_EXCLUDED(order_mutex_, mutex_);
+                      StepNumbering numbering = {}) ABSL_LOCKS_EXCLUDED(order_mutex_, mutex_);
   // Work enqueued on `stream` afterwards starts once the slot's result is there.  Nothing is
   // enqueued if it is already.
   absl::Status Await(const std::shared_ptr<device::RoundSlot>& slot, cudaStream_t stream)
@@ -116,8 +115,8 @@ class Lane {
   std::atomic<uint64_t> rounds_{0}, results_{0}, stream_waits_{0};
 
   // Held while a call's operations are put into a stream, so that rounds have the order of their
-  // operations.  Where the device's queue is full, that lasts until the stream goes on, i.e. perhaps
-  // until a result has come: the Lane's own threads never take it.
+  // operations.  Where the device's queue is full, that lasts until the stream goes on, i.e.
+  // perhaps until a result has come: the Lane's own threads never take it.
   absl::Mutex order_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   absl::Mutex mutex_;
   std::map<std::pair<int, Purpose>, std::shared_ptr<device::BlockPool>> pools_

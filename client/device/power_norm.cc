@@ -172,7 +172,8 @@ absl::Status DevicePowerNorm::Backward(const Context& context, const ConstTensor
         gradients == nullptr ? absl::OkStatus() : CheckGradients(*gradients)}) {
     if (!checked.ok()) return layer_->Named(checked);
   }
-  absl::StatusOr<Call> call = layer_->Begin(stream, context.training && (context.synchronised || under_way()));
+  absl::StatusOr<Call> call =
+      layer_->Begin(stream, context.training && (context.synchronised || under_way()));
   if (!call.ok()) return call.status();
   last_stream_ = stream;
   absl::StatusOr<std::shared_ptr<Block>> sums = layer_->Kept(SumsBytes(channels), *call);

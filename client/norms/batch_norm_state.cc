@@ -51,7 +51,7 @@ absl::Status SyncBatchNorm::SetEpsAndMomentum(double eps, std::optional<double> 
   BatchNormOptions changed = options_;
   changed.eps = eps;
   changed.momentum = momentum;
-  if (absl::Status ok = CheckOptions(name_, changed); !ok.ok()) return ok;
+  if (absl::Status ok = norms::CheckBatchNormOptions(name_, changed); !ok.ok()) return ok;
   options_ = changed;
   return absl::OkStatus();
 }
