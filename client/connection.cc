@@ -1,8 +1,11 @@
 #include "client/connection.h"
 
+#include <syncnorm/interrupt.h>
+
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "client/backoff.h"
 #include "kernels/check.h"
 #include "proto/failpoint.h"
@@ -33,7 +36,10 @@ class Connection::Round final : public MomentsFuture::State {
   absl::StatusOr<Moments> Take() override {
     if (absl::Status s = connection_->fork_guard_.Check(); !s.ok()) return s;
     absl::MutexLock lock(&connection_->mutex_);
-    connection_->Await([this] { return done_; }, absl::InfiniteFuture(), {});
+    if (!connection_->Await([this] { return done_; }, absl::InfiniteFuture(), {})) {
+      connection_->interrupted_ = true;
+      return InterruptScope::Status(connection_->fixed_->Where() + ": the wait for a result");
+    }
     return std::move(result_);
   }
 
@@ -130,7 +136,11 @@ absl::StatusOr<Moments> Connection::ReduceNow(const ReduceKey& key, const Moment
   absl::MutexLock lock(&mutex_);
   const std::shared_ptr<Round> round =
       Submit(key, moments, /*asynchronous=*/false, boundary, &actions);
-  Await([&round] { return round->done(); }, absl::InfiniteFuture(), std::move(actions));
+  if (!Await([&round] { return round->done(); }, absl::InfiniteFuture(), std::move(actions))) {
+    interrupted_ = true;
+    return InterruptScope::Status(
+        absl::StrCat("layer ", key.layer, ": ", session_->Where(), ": the wait for a result"));
+  }
   return std::move(round->result());
 }
 
@@ -147,7 +157,7 @@ void Connection::Perform(Actions* actions) {
   *actions = Actions();
 }
 
-void Connection::Await(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions) {
+bool Connection::Await(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions) {
   if (leading_ && actions.any()) {
     mutex_.Unlock();
     Perform(&actions);
@@ -155,37 +165,50 @@ void Connection::Await(absl::FunctionRef<bool()> done, absl::Time deadline, Acti
   }
   while (!done() || actions.any()) {
     if (!leading_) {
-      Lead(done, deadline, std::exchange(actions, {}));
-      if (!done() && clock_->Now() >= deadline) return;
+      if (!Lead(done, deadline, std::exchange(actions, {}))) return done();
+      if (!done() && clock_->Now() >= deadline) return true;
       continue;
     }
     Waiter self(done);
     followers_.push_back(&self);
-    bool expired = false;
-    while (!done() && leading_ && !expired) {
-      if (deadline == absl::InfiniteFuture()) {
+    bool expired = false, interrupted = false;
+    while (!done() && leading_ && !expired && !interrupted) {
+      const absl::Time now = clock_->Now();
+      const absl::Time until = InterruptScope::NextLook(now, deadline);
+      if (until == absl::InfiniteFuture()) {
         self.wake.Wait(&mutex_);
-      } else {
-        self.wake.WaitWithTimeout(&mutex_, deadline - clock_->Now());
-        expired = clock_->Now() >= deadline;
+        continue;
       }
+      self.wake.WaitWithTimeout(&mutex_, until - now);
+      expired = clock_->Now() >= deadline;
+      interrupted = Interrupted();
     }
     followers_.erase(std::find(followers_.begin(), followers_.end(), &self));
-    if (expired && !done()) {
+    if ((expired || interrupted) && !done()) {
       // The last leader may have chosen this one.
       if (!leading_) HandOverLead();
-      return;
+      return !interrupted;
     }
   }
+  return true;
 }
 
-void Connection::Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions) {
+bool Connection::Interrupted() {
+  if (!InterruptScope::active()) return false;
+  mutex_.Unlock();
+  const bool interrupted = InterruptScope::Interrupted();
+  mutex_.Lock();
+  return interrupted;
+}
+
+bool Connection::Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions) {
   leading_ = true;
-  bool expired = false;
+  bool expired = false, interrupted = false;
+  absl::Time look = InterruptScope::NextLook(clock_->Now(), absl::InfiniteFuture());
   for (;;) {
-    const bool finished = expired || done();
+    const bool finished = expired || interrupted || done();
     if (finished && !actions.any()) break;
-    const absl::Time until = std::min(deadline, WakeAt());
+    const absl::Time until = std::min({deadline, WakeAt(), look});
     auto event = Transport::Event::kNothing;
     absl::Status decoded;
     mutex_.Unlock();
@@ -197,6 +220,10 @@ void Connection::Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actio
       }
     }
     const absl::Time now = clock_->Now();
+    if (now >= look) {
+      interrupted = InterruptScope::Interrupted();
+      look = InterruptScope::NextLook(now, absl::InfiniteFuture());
+    }
     mutex_.Lock();
     if (finished) break;
     Handle(event, decoded, now, &actions);
@@ -204,6 +231,7 @@ void Connection::Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actio
   }
   leading_ = false;
   HandOverLead();
+  return !interrupted;
 }
 
 void Connection::HandOverLead() {
@@ -372,7 +400,11 @@ absl::Status Connection::Finish(absl::Duration timeout) {
     mutex_.AssertHeld();
     return rounds_.empty();
   };
-  Await(nothing_pending, absl::InfiniteFuture(), {});
+  const auto interrupted = [this] {
+    mutex_.AssertHeld();
+    return InterruptScope::Status(session_->Where() + ": the wait for all to finish");
+  };
+  if (!Await(nothing_pending, absl::InfiniteFuture(), {})) return interrupted();
   const auto regrouped = [this] {
     mutex_.AssertHeld();
     return !session_->finished() || session_->phase() == Session::Phase::kFailed ||
@@ -388,7 +420,7 @@ absl::Status Connection::Finish(absl::Duration timeout) {
     finishing_ = true;
     if (*message != nullptr) Send({*std::move(message)}, &actions);
   }
-  Await(regrouped, deadline, std::move(actions));
+  if (!Await(regrouped, deadline, std::move(actions))) return interrupted();
   if (session_->phase() == Session::Phase::kFailed) return session_->failure();
   if (session_->phase() == Session::Phase::kLeft) {
     return absl::FailedPreconditionError(session_->Where() + " has left");
@@ -417,10 +449,23 @@ absl::Status Connection::Leave() {
     mutex_.AssertHeld();
     return rounds_.empty();
   };
-  Await(nothing_pending, absl::InfiniteFuture(), {});
+  if (interrupted_ || !Await(nothing_pending, absl::InfiniteFuture(), {})) Abandon();
   left_ = EndStream();
   leaving_ = Leaving::kDone;
   return left_;
+}
+
+void Connection::Abandon() {
+  if (rounds_.empty()) return;
+  session_->Abandon(&completions_);
+  Deliver();
+  WakeDone();
+  Actions actions;
+  // While the stream is about to be opened it cannot be cancelled; then the leader does.
+  if (performed_.load(std::memory_order_acquire) == handed_out_) MaybeCancel(&actions);
+  mutex_.Unlock();
+  Perform(&actions);
+  mutex_.Lock();
 }
 
 absl::Status Connection::EndStream() {

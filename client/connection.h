@@ -91,6 +91,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Waits for what is pending, says Leave and waits for the end of the stream.
   //   OK; the membership's failure, if it had failed before;
+  //   kCancelled         a wait for what is pending was interrupted: nothing is waited for;
   //   kDeadlineExceeded  the coordinator did not end the stream within kLeaveTimeout;
   //   kUnavailable       this member was away, and did not come back within kLeaveTimeout.
   absl::Status Leave();
@@ -138,11 +139,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Perform(Actions* actions) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Blocks until done() (looked at under the mutex), as leader or follower, or until `deadline`.
-  // Performs `actions` first.
-  void Await(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
+  // Performs `actions` first.  False: interrupted (interrupt.h), and not done.
+  bool Await(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
+  bool Lead(absl::FunctionRef<bool()> done, absl::Time deadline, Actions actions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Asks this thread's InterruptScope, without the mutex.
+  bool Interrupted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The rounds that are still open go on without this member.
+  void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes in one event; `decoded` tells whether incoming_ holds a message.
   void Handle(Transport::Event event, const absl::Status& decoded, absl::Time now, Actions* actions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -197,6 +202,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool ended_well_ ABSL_GUARDED_BY(mutex_) = false;  // by the coordinator, if closed_
   bool abandon_ ABSL_GUARDED_BY(mutex_) = false;     // left while away: an attempt is to end
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;  // the wait for a round
   // Finish was called and has not returned that all have finished.
   bool finishing_ ABSL_GUARDED_BY(mutex_) = false;
 

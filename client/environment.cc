@@ -123,6 +123,13 @@ absl::Status ReadPolicy(const char* name, std::initializer_list<Policy> policies
 }  // namespace
 
 absl::StatusOr<GroupOptions> GroupOptions::FromEnvironment() {
+  absl::StatusOr<GroupOptions> options = ReadEnvironment();
+  if (!options.ok()) return options;
+  if (absl::Status s = Missing(*options); !s.ok()) return s;
+  return options;
+}
+
+absl::StatusOr<GroupOptions> GroupOptions::ReadEnvironment() {
   GroupOptions options;
   for (const absl::Status& s :
        {ReadRankAndSize(&options), ReadAddress(&options.address),
@@ -149,7 +156,6 @@ absl::StatusOr<GroupOptions> GroupOptions::FromEnvironment() {
                                  std::pair("SYNCNORM_TOKEN_FILE", &options.token_file)}) {
     if (const char* const value = Get(name)) *to = value;
   }
-  if (absl::Status s = Missing(options); !s.ok()) return s;
   return options;
 }
 

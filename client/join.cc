@@ -1,5 +1,7 @@
 #include "client/join.h"
 
+#include <syncnorm/interrupt.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -14,9 +16,10 @@ namespace {
 // then, unless the stream is closed.
 struct Attempt {
   absl::Status status;
-  bool reached = false;    // the Join went out: somebody listens
-  bool timed_out = false;  // otherwise: `status` says why
-  bool closed = false;     // the stream has ended by itself
+  bool reached = false;      // the Join went out: somebody listens
+  bool timed_out = false;    // otherwise: `status` says why
+  bool interrupted = false;  // likewise
+  bool closed = false;       // the stream has ended by itself
 };
 
 // One try: the joined session, or null and `attempt`.
@@ -33,9 +36,12 @@ std::unique_ptr<Session> TryOnce(const std::string& address, const wire::Join& j
   while (!attempt->reached || session->phase() == Session::Phase::kJoining) {
     // Once a coordinator has the join, its own text is worth waiting for.
     const absl::Duration slack = attempt->reached ? Session::kAnswerSlack : absl::ZeroDuration();
-    switch (transport->Next(give_up + slack)) {
+    const absl::Time until = give_up + slack;
+    switch (transport->Next(InterruptScope::NextLook(clock->Now(), until))) {
       case Transport::Event::kNothing:
-        attempt->timed_out = true;
+        attempt->interrupted = InterruptScope::Interrupted();
+        attempt->timed_out = !InterruptScope::active() || clock->Now() >= until;
+        if (!attempt->interrupted && !attempt->timed_out) break;
         return nullptr;
       case Transport::Event::kWritten:
         attempt->reached = true;
@@ -68,6 +74,17 @@ void Close(Transport* transport) {
   }
 }
 
+// Waits until another try is worth it, at most until `retry`.  False: interrupted.
+bool AwaitRetry(absl::Time retry, Clock* clock, Transport* transport) {
+  for (;;) {
+    const absl::Time look = InterruptScope::NextLook(clock->Now(), retry);
+    transport->AwaitRetry(look);
+    if (InterruptScope::Interrupted()) return false;
+    // Before its time: the connection has changed.
+    if (look == retry || clock->Now() < look) return true;
+  }
+}
+
 // A coordinator that is not there yet may take long to come.
 constexpr absl::Duration kMostToCome = absl::Seconds(1);
 
@@ -92,6 +109,7 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
         TryOnce(address, attempted, give_up, clock, transport, &attempt);
     if (session != nullptr) return session;
     if (!attempt.closed) Close(transport);
+    if (attempt.interrupted) return InterruptScope::Status(absl::StrCat("the join of ", who));
     const absl::Time now = clock->Now();
     if (attempt.timed_out && attempt.reached) {
       return absl::DeadlineExceededError(absl::StrCat(
@@ -108,7 +126,10 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
       reached = attempt.reached;
       // A coordinator that has taken the Join may have made this worker a member.
       const absl::Duration most = reached ? kMostToReturn : kMostToCome;
-      transport->AwaitRetry(std::min(now + Backoff(in_a_row, join.rank, most), give_up));
+      const absl::Time retry = std::min(now + Backoff(in_a_row, join.rank, most), give_up);
+      if (!AwaitRetry(retry, clock, transport)) {
+        return InterruptScope::Status(absl::StrCat("the join of ", who));
+      }
     }
     if (clock->Now() >= give_up) {
       return absl::UnavailableError(absl::StrCat("nothing answered the join of ", who, " for ",

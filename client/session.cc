@@ -538,6 +538,15 @@ void Session::Advance(absl::Time now, std::vector<Completion>* done) {
        done);
 }
 
+void Session::Abandon(std::vector<Completion>* done) {
+  if (phase_ != Phase::kJoined && phase_ != Phase::kAway) return;
+  Fail(Local(absl::StatusCode::kCancelled,
+             absl::StrCat(Where(), " was interrupted and left without the results of ", pending(),
+                          pending() == 1 ? " round" : " rounds"),
+             RoundKey()),
+       done);
+}
+
 Bytes Session::Leave(std::string_view reason) {
   SYNCNORM_CHECK((phase_ == Phase::kJoined || phase_ == Phase::kAway) && pending_.empty());
   const bool away = phase_ == Phase::kAway;

@@ -112,6 +112,9 @@ class Session {
   // Bytes arrived that are not a message: fails the membership.
   void Garbled(const absl::Status& why, std::vector<Completion>* done);
 
+  // Gives up what is pending: fails the membership on this side.
+  void Abandon(std::vector<Completion>* done);
+
   // The bytes of a Leave; nothing can be submitted from then on.  Call when nothing is pending.
   // Null if there is no stream to send it on.
   Bytes Leave(std::string_view reason);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds the rules of the house: who may include whom, and where third parties live.
 
-    kernels <- proto <- server | client
+    kernels <- proto <- server | client <- python
 
 usage: tools/house.py [ROOT]      prints each finding, exit status 1 if there is one
 """
@@ -18,6 +18,7 @@ LADDER = {
     "proto": {"proto", "kernels"},
     "server": {"server", "proto", "kernels"},
     "client": {"client", "proto", "kernels"},
+    "python": {"python", "client", "proto", "kernels"},
 }
 # Where the installed headers (<syncnorm/...>) come from decides who may include them.
 PUBLIC_ROOTS = {"kernels": "kernels/include", "proto": "proto/include", "client": "client/include"}
@@ -36,6 +37,7 @@ FENCES = [
      ("proto/", "server/service", "server/ctl", "client/grpc_")),
     ("LibTorch", re.compile(r"^(torch|ATen|c10)/"),
      ("client/torch/", "client/include/syncnorm/torch.h")),
+    ("Python", re.compile(r"^(pybind11/|Python\.h$)"), ("python/src/",)),
     ("spdlog", re.compile(r"^spdlog/"), ("server/",)),
 ]
 # Real time is read in one file.

@@ -1,7 +1,6 @@
 #include "bench/gpu/device.h"
 
 #include <cstring>
-#include <utility>
 
 namespace syncnorm::bench::gpu {
 namespace {
@@ -60,6 +59,8 @@ Device Open(nlohmann::json* greeting) {
 DeviceBytes::DeviceBytes(size_t bytes) {
   Check(cudaMalloc(&data_, bytes == 0 ? 1 : bytes), "cudaMalloc");
   Check(cudaMemset(data_, 0, bytes), "cudaMemset");
+  // Streams that do not wait for the default one use it next.
+  Check(cudaStreamSynchronize(nullptr), "cudaMemset");
 }
 DeviceBytes::~DeviceBytes() { cudaFree(data_); }
 void DeviceBytes::Put(const void* from, size_t bytes) {

@@ -35,7 +35,7 @@ struct Device {
 // Device 0, and the greeting of the protocol about it; or the greeting without a device.
 Device Open(nlohmann::json* greeting);
 
-// Memory of the device, freed at the end.
+// Memory of the device, all zero at first, freed at the end.
 class DeviceBytes {
  public:
   explicit DeviceBytes(size_t bytes);

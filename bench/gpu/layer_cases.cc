@@ -54,7 +54,7 @@ std::vector<Variant> StepOf(const std::vector<std::unique_ptr<Layer>>& layers) {
            }}};
 }
 
-// `together` returns when all workers have called it.
+// `together` returns when all workers that have not failed have called it.
 void Work(const Case& c, const Device& device, int rank, DeviceReducer* reducer,
           const std::function<void()>& together, Found* found) {
   const Stream stream;
@@ -63,6 +63,9 @@ void Work(const Case& c, const Device& device, int rank, DeviceReducer* reducer,
   for (int l = 0; l < kLayers; ++l) {
     layers.push_back(MakeLayer(c, "bench." + std::to_string(l), tensors, reducer));
   }
+  // Whoever is first waits on the device for a round of the others: they have what they need by
+  // then.
+  together();
   Layer* const first = layers.front().get();
   first->Forward(stream.get());
   stream.Synchronize();
@@ -119,11 +122,7 @@ std::vector<Found> RunWorkers(const Case& c, const Device& device, int workers, 
   for (int rank = 0; rank < workers; ++rank) {
     threads.emplace_back([&, rank] {
       Found* const mine = &found[static_cast<size_t>(rank)];
-      bool met = false;
-      const auto together = [&] {
-        met = true;
-        barrier.arrive_and_wait();
-      };
+      const auto together = [&] { barrier.arrive_and_wait(); };
       try {
         if (synchronised) {
           WorkAsMember(c, device, rank, workers, coordinator->address(), together, mine);
@@ -132,7 +131,7 @@ std::vector<Found> RunWorkers(const Case& c, const Device& device, int workers, 
         }
       } catch (const std::exception&) {
         mine->failure = std::current_exception();
-        if (!met) barrier.arrive_and_drop();  // the others do not wait for it
+        barrier.arrive_and_drop();  // the others do not wait for it
       }
     });
   }

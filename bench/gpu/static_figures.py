@@ -55,7 +55,7 @@ def check(build, recorded, nvcc_version):
     """What is wrong with figures.md, whose text is `recorded`."""
     written_with, _, kernels = tables.read(recorded)
     wrong = []
-    now = {i.name: i for i in build.instantiations}
+    now = {f"{i.file}: {i.name}": i for i in build.instantiations}
     for name in sorted(set(now) ^ set(kernels)):
         wrong.append(f"figures.md {'names' if name in kernels else 'lacks'} {name}, which is "
                      f"{'no kernel' if name in kernels else 'one'}")

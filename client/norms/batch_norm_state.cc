@@ -46,6 +46,16 @@ SyncBatchNorm::SyncBatchNorm(std::string name, BatchNormOptions options)
   }
 }
 
+absl::Status SyncBatchNorm::SetEpsAndMomentum(double eps, std::optional<double> momentum) {
+  if (eps == options_.eps && momentum == options_.momentum) return absl::OkStatus();
+  BatchNormOptions changed = options_;
+  changed.eps = eps;
+  changed.momentum = momentum;
+  if (absl::Status ok = norms::CheckBatchNormOptions(name_, changed); !ok.ok()) return ok;
+  options_ = changed;
+  return absl::OkStatus();
+}
+
 SyncBatchNorm::~SyncBatchNorm() {
   if (group_ != nullptr) group_->RemoveLayer(name_);
 }

@@ -8,11 +8,11 @@
 // An Op has
 //   kInputs                  1 or 2 (x and dy)
 //   kRows, kRowsOfHalves     items of each input that a thread reads before it uses them; the
-//   latter for
-//                            columns of 16-bit elements, 8 of which need many registers
-//   kBlocks                  blocks that fit on a multiprocessor, at 65536 / (kBlocks * kThreads)
-//   registers Thread<W, kColumns>      an accumulator (accumulate.cuh) with what it needs to know
-//   of the channels:
+//                            latter for columns of 16-bit elements, 8 of which need many registers
+//   kBlocks                  blocks that fit on a multiprocessor, at
+//                            65536 / (kBlocks * kThreads) registers
+//   Thread<W, kColumns>      an accumulator (accumulate.cuh) with what it needs to know
+//                            of the channels:
 //     Thread(op), Prepare(k, channel)
 //     Add(x, dy, factor, ok)   a batch: functions of (row, column), and ok[rows]
 //   kWalksGroups             Add takes the token's factor for the channel's group

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <syncnorm/interrupt.h>
 
 #include <algorithm>
 #include <atomic>
@@ -490,6 +491,72 @@ TEST_F(ConnectionTest, AThreadThatFollowsAnotherKeepsItsOwnDeadline) {
   EXPECT_LT(MonotonicClock().Now() - began, absl::Milliseconds(1000));
   patient.join();
   ShutDown();
+}
+
+TEST_F(ConnectionTest, AnInterruptEndsAWaitAtItsNextLookAndTheRoundGoesOn) {
+  Make(/*real_time=*/false);
+  std::vector<wire::Contribution> held;
+  echo_->on_contribution = [&](const wire::Contribution& contribution) {
+    held.push_back(contribution);
+    if (held.size() < 2) return;
+    for (const wire::Contribution& each : held) echo_->Answer(each);
+  };
+  const absl::Time began = clock_.now;
+  {
+    int asked = 0;
+    const InterruptScope scope([&asked] { return ++asked == 3; });
+    const absl::Status status = connection_->ReduceNow(Layer("a"), Value(1)).status();
+    EXPECT_TRUE(absl::IsCancelled(status)) << status;
+    EXPECT_THAT(Text(status), AllOf(HasSubstr("layer a"), HasSubstr("interrupted")));
+    EXPECT_EQ(clock_.now - began, 3 * InterruptScope::kLook);
+  }
+  EXPECT_EQ(*connection_->ReduceNow(Layer("b"), Value(2)), Value(2));
+  EXPECT_THAT(held, SizeIs(2));
+}
+
+TEST_F(ConnectionTest, AnInterruptEndsAWaitBesideAnotherThreadsToo) {
+  Make(/*real_time=*/true);
+  wire::Contribution first;
+  std::atomic<int> came{0};
+  echo_->on_contribution = [&](const wire::Contribution& contribution) {
+    if (came++ == 0) first = contribution;
+  };
+  std::thread leader([&] { EXPECT_EQ(*connection_->ReduceNow(Layer("a"), Value(1)), Value(1)); });
+  peer_->AwaitWaiting();
+  {
+    const InterruptScope scope([] { return true; });
+    EXPECT_TRUE(absl::IsCancelled(connection_->Reduce(Layer("b"), Value(2)).Wait().status()));
+  }
+  echo_->Answer(first);
+  leader.join();
+  ShutDown();
+}
+
+TEST_F(ConnectionTest, ALeaveDoesNotWaitForARoundWhoseWaitWasInterrupted) {
+  Make(/*real_time=*/false);
+  echo_->on_contribution = [](const auto&) {};
+  {
+    const InterruptScope scope([] { return true; });
+    EXPECT_TRUE(absl::IsCancelled(connection_->ReduceNow(Layer("a"), Value(1)).status()));
+  }
+  const absl::Time began = clock_.now;
+  const absl::Status left = connection_->Leave();
+  EXPECT_TRUE(absl::IsCancelled(left)) << left;
+  EXPECT_THAT(Text(left), AllOf(HasSubstr("rank 1 of group world"), HasSubstr("1 round")));
+  EXPECT_EQ(clock_.now, began);
+  EXPECT_EQ(echo_->leaves, 0) << "it is lost to the others, and has not left them in order";
+}
+
+TEST(InterruptScopeTest, TheInnermostCounts) {
+  EXPECT_FALSE(InterruptScope::active());
+  EXPECT_FALSE(InterruptScope::Interrupted());
+  const InterruptScope outer([] { return true; });
+  {
+    const InterruptScope inner([] { return false; });
+    EXPECT_FALSE(InterruptScope::Interrupted());
+  }
+  EXPECT_TRUE(InterruptScope::Interrupted());
+  std::thread([] { EXPECT_FALSE(InterruptScope::active()); }).join();
 }
 
 }  // namespace

@@ -239,5 +239,18 @@ TEST_F(EnvironmentTest, SaysWhatNothingTold) {
   EXPECT_THAT(Text(status), AllOf(HasSubstr("the address"), Not(HasSubstr("the rank"))));
 }
 
+TEST_F(EnvironmentTest, ReadEnvironmentLeavesWhatNothingToldToTheCaller) {
+  Clear();
+  setenv("SYNCNORM_GROUP", "encoder", 1);
+  absl::StatusOr<GroupOptions> options = GroupOptions::ReadEnvironment();
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->group, "encoder");
+  EXPECT_EQ(options->rank, -1);
+  EXPECT_EQ(options->world_size, 0);
+  EXPECT_EQ(options->address, "");
+  setenv("SYNCNORM_RANK", "first", 1);
+  EXPECT_TRUE(absl::IsInvalidArgument(GroupOptions::ReadEnvironment().status()));
+}
+
 }  // namespace
 }  // namespace syncnorm

@@ -72,6 +72,7 @@ class FakeTransport final : public Transport {
     const bool more = !script_.messages.empty() || !script_.end.ok();
     if (!more || clock_->now + script_.delay > deadline) {
       SYNCNORM_CHECK(deadline != absl::InfiniteFuture());
+      script_.delay -= deadline - clock_->now;  // what is left of it
       clock_->now = deadline;
       return Event::kNothing;
     }

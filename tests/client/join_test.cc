@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <syncnorm/interrupt.h>
 
 #include "tests/client/fake_transport.h"
 
@@ -152,6 +153,39 @@ TEST_F(JoinTest, AServerOfAnotherKindIsNotTriedAgain) {
 TEST_F(JoinTest, BytesThatAreNoMessageAreABreachOfTheProtocol) {
   transport_.scripts = {{.messages = {"not a message"}}};
   EXPECT_EQ(Join().status().code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(JoinTest, AnInterruptEndsTheWaitForTheOthersAtItsNextLook) {
+  transport_.scripts = {{.delay = absl::Seconds(4), .messages = {Joined()}}};
+  int asked = 0;
+  const InterruptScope scope([&asked] { return ++asked == 3; });
+  const absl::Status status = Join().status();
+  EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  EXPECT_THAT(Text(status), AllOf(HasSubstr("rank 1 of group world"), HasSubstr("interrupted")));
+  EXPECT_EQ(clock_.now, start_ + 3 * InterruptScope::kLook);
+}
+
+TEST_F(JoinTest, AnInterruptEndsTheWaitForTheCoordinatorToo) {
+  transport_.scripts = {Refused(), Refused(), Refused(), Refused(), Refused(), Refused()};
+  bool stop = false;
+  const InterruptScope scope([&] { return stop |= clock_.now >= start_ + absl::Seconds(1); });
+  EXPECT_TRUE(absl::IsCancelled(Join().status()));
+  EXPECT_LE(clock_.now, start_ + absl::Seconds(1) + InterruptScope::kLook);
+}
+
+TEST_F(JoinTest, AScopeThatDoesNotInterruptChangesNothing) {
+  transport_.scripts = {Refused(), {.delay = absl::Seconds(4), .messages = {Joined()}}};
+  const InterruptScope scope([] { return false; });
+  const auto session = Join();
+  ASSERT_TRUE(session.ok()) << session.status();
+  EXPECT_LT(clock_.now, start_ + absl::Seconds(4.5));
+}
+
+TEST_F(JoinTest, NorIsTheDeadlineAnother) {
+  transport_.scripts = {{.reached = true}};
+  const InterruptScope scope([] { return false; });
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Join().status()));
+  EXPECT_EQ(clock_.now, start_ + absl::Seconds(5) + Session::kAnswerSlack);
 }
 
 }  // namespace

@@ -33,6 +33,11 @@ class HouseTest(unittest.TestCase):
         self.assert_found("server/a.cc", '#include "client/session.h"', "server/ may not include client/")
         self.assert_found("client/a.cc", '#include "server/server.h"', "client/ may not include server/")
         self.assert_found("client/a.cc", '#include "tests/support/x.h"', "may not include tests/")
+        self.assert_found("client/a.cc", '#include "python/src/group.h"',
+                          "client/ may not include python/")
+        self.assert_found("python/src/a.cc", '#include "server/server.h"',
+                          "python/ may not include server/")
+        self.assertEqual(findings("python/src/a.cc", '#include "client/norms/backend.h"'), [])
 
     def test_installed_headers_are_held_to_the_ladder_too(self):
         self.assert_found("kernels/a.cc", "#include <syncnorm/group.h>", "kernels/ may not include client/")
@@ -45,6 +50,8 @@ class HouseTest(unittest.TestCase):
         self.assert_found("client/session.cc", '#include "syncnorm/v1/syncnorm.pb.h"', "protobuf is fenced")
         self.assert_found("kernels/scalar/a.cc", '#include "hwy/highway.h"', "Highway is fenced")
         self.assert_found("client/group.cc", "#include <torch/torch.h>", "LibTorch is fenced")
+        self.assert_found("client/a.cc", "#include <pybind11/pybind11.h>", "Python is fenced")
+        self.assertEqual(findings("python/src/a.cc", "#include <pybind11/pybind11.h>"), [])
         self.assert_found("kernels/a.cc", "#include <immintrin.h>", "intrinsics is fenced")
         self.assert_found("server/access.cc", "#include <openssl/sha.h>", "OpenSSL is fenced")
         self.assertEqual(findings("client/tls_diagnosis.cc", "#include <openssl/ssl.h>"), [])

@@ -47,15 +47,11 @@ def kernel_rows(build, architectures):
         figures = [i.figures[a] for a in architectures]
         rows.append((f"`{i.name}`", i.file,
                      " ".join(str(f.registers) for f in figures),
-                     max(f.spills for f in build_figures(i)),
+                     max(f.spills for f in i.figures.values()),
                      max(f.shared for f in figures), threads_of(i),
                      " ".join(blocks_cell(i, a) for a in architectures),
                      accesses(i.ptx.loads), accesses(i.ptx.stores)))
     return rows
-
-
-def build_figures(instantiation):
-    return instantiation.figures.values()
 
 
 COLUMNS = ("kernel", "file", "registers", "spills", "shared", "threads", "blocks", "loads in loops",
@@ -99,10 +95,11 @@ def traffic_section():
 
 A pass is one reading or writing of the whole tensor: times 4 bytes an element for f32, 8 for f64, 2 for f16 and bf16. Every
 operation reads its inputs once and writes its output once, so that what it moves is the least that the operation can move.
+
 """ + table(("operation", "passes read", "passes written", "instructions per element", "which"), operations) + """
 Calls of a layer. The least is that of any implementation; where more is moved, a fused kernel could save the difference. A mask
-adds one kernel to a forward, and to a backward of PowerNorm with a mask one `PowerGradSums`. The copies are of 16 to 24
-bytes a channel.
+adds one kernel to a forward, and to a backward of PowerNorm with a mask one `PowerGradSums`. The copies are of
+32 bytes and 16 a channel, in PowerNorm's forward 8 a channel.
 
 """ + table(("norm", "call", "kernels", "copies", "stream waits", "passes / least", "why", "kernels in detail"),
             calls)
@@ -188,7 +185,7 @@ RECORDED_NVCC = re.compile(r"^nvcc ([\d.]+);.*?of sm_([\w, ]+), in this order", 
 
 
 def read(text):
-    """What figures.md says: (nvcc, architectures, {kernel: (registers by architecture, spills)})."""
+    """What figures.md says: (nvcc, architectures, {"file: kernel": (registers by architecture, spills)})."""
     recorded = RECORDED_NVCC.search(text)
     if not recorded:
         raise ValueError("figures.md does not say which nvcc and architectures it is of")
@@ -198,5 +195,5 @@ def read(text):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == len(COLUMNS) and cells[1].endswith(".cu"):
             registers = dict(zip(architectures, map(int, cells[2].split())))
-            kernels[cells[0].strip("`")] = (registers, int(cells[3]))
+            kernels[cells[1] + ": " + cells[0].strip("`")] = (registers, int(cells[3]))
     return recorded[1], architectures, kernels

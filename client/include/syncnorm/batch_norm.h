@@ -106,6 +106,9 @@ class SyncBatchNorm final : public LayerState {
   absl::Status Backward(const Context& context, const ConstTensor& dy, const Tensor* dx,
                         Gradients* gradients);
 
+  // Of the calls that follow.  kInvalidArgument as Create; nothing is changed then.
+  absl::Status SetEpsAndMomentum(double eps, std::optional<double> momentum);
+
   void set_training(bool training) { training_ = training; }
   bool training() const { return training_; }
   const std::string& name() const { return name_; }
@@ -125,6 +128,12 @@ class SyncBatchNorm final : public LayerState {
   std::map<std::string, std::vector<double>> State() const;
   // kInvalidArgument names a missing, unknown or misshapen entry; nothing is changed then.
   absl::Status LoadState(const std::map<std::string, std::vector<double>>& state);
+
+  // Synchronised forwards so far, which the keys of its rounds count: equal on all members.  For
+  // an owner that makes them equal again where they are not: after Group::Finish, members had
+  // data for different numbers of steps.
+  uint64_t steps() const { return steps_; }
+  void set_steps(uint64_t steps) { steps_ = steps; }
 
   // All that the layer goes on from: the state above, and its steps.
   absl::StatusOr<std::string> Save() override;

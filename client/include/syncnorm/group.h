@@ -127,6 +127,8 @@ struct GroupOptions {
   // kInvalidArgument names the variable and the value that could not be read;
   // kNotFound says which of rank, world size and address nothing told.
   static absl::StatusOr<GroupOptions> FromEnvironment();
+  // The same, for callers that tell the rest: what nothing told is as above.
+  static absl::StatusOr<GroupOptions> ReadEnvironment();
 };
 
 // What a boundary found.

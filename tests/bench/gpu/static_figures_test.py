@@ -120,6 +120,8 @@ class OccupancyTest(unittest.TestCase):
         self.assertEqual(occupancy.of("90", 32, 0, 256).blocks, 8)  # 2048 threads
         self.assertEqual(occupancy.of("75", 32, 30000, 256).blocks, 2)  # 64 KiB
         self.assertEqual(occupancy.of("120", 16, 0, 32).blocks, 24)
+        # 25 warps have registers, 24 can be placed: six for each scheduler.
+        self.assertEqual(occupancy.of("75", 80, 0, 32).by_registers, 24)
         # 33 registers are given as 40 (1,280 a warp).
         self.assertEqual(occupancy.of("90", 33, 0, 256).by_registers, 65536 // 1280 // 4 * 4 // 8)
 
@@ -162,7 +164,7 @@ class CheckTest(unittest.TestCase):
     def test_what_was_written_is_read_back(self):
         nvcc, architectures, kernels = tables.read(self.recorded())
         self.assertEqual((nvcc, architectures), ("13.0.88", ["75"]))
-        self.assertEqual(kernels, {name: ({"75": 40}, 0) for name in self.names})
+        self.assertEqual(kernels, {f"a.cu: {name}": ({"75": 40}, 0) for name in self.names})
 
     def check(self, *instantiations, nvcc="13.0.88"):
         return static_figures.check(build_of(*instantiations), self.recorded(), nvcc)
@@ -172,8 +174,17 @@ class CheckTest(unittest.TestCase):
 
     def test_a_kernel_that_was_added_or_taken_away_is_found(self):
         found = self.check(instantiation(self.names[0]), instantiation("New<f32>"))
-        self.assertEqual(found, ["figures.md lacks New<f32>, which is one",
-                                 f"figures.md names {self.names[1]}, which is no kernel"])
+        self.assertEqual(found, ["figures.md lacks a.cu: New<f32>, which is one",
+                                 f"figures.md names a.cu: {self.names[1]}, which is no kernel"])
+
+    def test_kernels_of_one_name_are_told_apart_by_their_files(self):
+        build = build_of(instantiation(self.names[1]), instantiation("Fold", registers=32),
+                         instantiation("Fold", registers=24, file="b.cu"))
+        text = static_figures.document(build, ["75"], "13.0.88", [])
+        self.assertEqual(static_figures.check(build, text, "13.0.88"), [])
+        build.instantiations[1].figures["75"].registers = 24
+        self.assertEqual(static_figures.check(build, text, "13.0.88"),
+                         ["figures.md: a.cu: Fold has 32 registers on sm_75; it has 24"])
 
     def test_other_registers_are_found_with_the_same_compiler_only(self):
         kernels = [instantiation(name, registers=48) for name in self.names]

@@ -1,0 +1,188 @@
+"""What the two modules share: the group, the layer's name, and the C++ norm behind the module.
+
+The module's parameters and buffers are the truth; the C++ norm is handed their values and gives them back.
+It is made at the first forward that needs it: a module can be built before ``init``, copied and pickled.
+"""
+import weakref
+
+import torch
+
+from .. import _group
+from .._errors import SyncnormError
+from ._tensors import DTYPES, view
+
+
+class SyncNorm:
+    """Mixed into torch.nn.Module."""
+
+    # Of each module, but never copied or pickled.
+    _PROCESS_BOUND = ("_core_norm", "_core_group")
+
+    def _init_sync(self, group, name, kept_forwards):
+        if group is not None and not isinstance(group, _group.Group):
+            raise TypeError(f"group is a {type(group).__name__}, expected a syncnorm.Group (from "
+                            "syncnorm.init or syncnorm.new_group); torch's process groups are not used")
+        self.group = group
+        self.kept_forwards = kept_forwards
+        self._base_name = name or type(self).__name__
+        self._exact_name = name is not None
+        self.layer = self._base_name
+        self._core_norm = None
+        self._core_group = None
+
+    # ---- The C++ norm --------------------------------------------------------------------------
+
+    def _norm(self):
+        """The C++ norm for a forward now."""
+        group = self.group if self.group is not None else _group.default_group()
+        if group is not None and group is not self._core_group and not group.connected:
+            group = None
+        if self._core_norm is not None and (group is self._core_group or not self.training):
+            return self._core_norm
+        if not self.training:
+            group = None  # nothing is sent, so a copy for evaluation needs no name in the group
+        self._detach()
+        if group is not None:
+            self.layer = self._base_name if self._exact_name else group.layer_name(self._base_name)
+        norm = self._make_norm(None if group is None else group._core)
+        norm.set_state_hooks(_hook(self, "_before_save"), _hook(self, "_from_norm"))
+        self._core_norm, self._core_group = norm, group
+        if group is not None and group._core.loaded(self.layer):
+            self._from_norm()  # of a group that was running before this worker came
+        else:
+            self._to_norm()
+        return norm
+
+    def _detach(self):
+        """Before another C++ norm takes the place of the one there is."""
+
+    def _make_norm(self, group):
+        raise NotImplementedError
+
+    def _to_norm(self):
+        """Gives the C++ norm the values of the tensors."""
+        raise NotImplementedError
+
+    def _from_norm(self):
+        """Takes them from it."""
+        raise NotImplementedError
+
+    def _before_save(self):
+        """The group hands the layer's state over to a worker that joins: the C++ norm must have it."""
+        self._to_norm()
+
+    # ---- Statistics, as float64 -----------------------------------------------------------------
+
+    def _steps(self):
+        """How many rounds of forwards there have been."""
+        raise NotImplementedError
+
+    def _statistic_tensors(self):
+        """The buffers, and None for those there are not."""
+        raise NotImplementedError
+
+    def _statistics(self):
+        numbers = [float(self._steps())]
+        for tensor in self._statistic_tensors():
+            if tensor is not None:
+                numbers += tensor.detach().reshape(-1).double().tolist()
+        return numbers
+
+    def _take_statistics(self, numbers):
+        """From what _statistics gave on another member; returns the rest."""
+        steps, numbers = numbers[0], numbers[1:]
+        for tensor in self._statistic_tensors():
+            if tensor is not None:
+                part, numbers = numbers[:tensor.numel()], numbers[tensor.numel():]
+                with torch.no_grad():
+                    tensor.copy_(torch.tensor(part, dtype=torch.float64).reshape(tensor.shape))
+        self._set_steps(int(steps))
+        return numbers
+
+    def _set_steps(self, steps):
+        """After the tensors were changed."""
+        raise NotImplementedError
+
+    # ---- Copies --------------------------------------------------------------------------------
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        for name in self._PROCESS_BOUND:
+            state[name] = None
+        if state["group"] is not None:
+            raise TypeError(f"layer {self.layer}: a {type(self).__name__} with a group of its own cannot be "
+                            "pickled, as groups belong to their process; save its state_dict(), or leave "
+                            "it to the default group")
+        return state
+
+    def __deepcopy__(self, memo):
+        import copy
+
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        shared = {"group": self.group, **{name: None for name in self._PROCESS_BOUND}}
+        for name, value in self._state_to_copy().items():
+            twin.__dict__[name] = shared[name] if name in shared else copy.deepcopy(value, memo)
+        return twin
+
+    def _state_to_copy(self):
+        return self.__dict__
+
+    # ---- Types ---------------------------------------------------------------------------------
+
+    def _statistics_dtype(self, parameters):
+        raise NotImplementedError
+
+    def _apply(self, fn, *args, **kwargs):
+        before = {name: b for name, b in self._buffers.items()
+                  if b is not None and b.is_floating_point()}
+        super()._apply(fn, *args, **kwargs)
+        for name, old in before.items():
+            new = self._buffers[name]
+            wanted = self._statistics_dtype(new)
+            if new.dtype != wanted:
+                self._buffers[name] = old.to(device=new.device, dtype=wanted)
+        return self
+
+    def _refuse(self, text):
+        raise SyncnormError("INVALID_ARGUMENT", f"layer {self.layer}: {text}", layer=self.layer)
+
+
+def _hook(module, name):
+    """Calls the method as long as the module lives: a graph may keep its C++ norm for longer."""
+    this = weakref.ref(module)
+
+    def call():
+        alive = this()
+        if alive is not None:
+            getattr(alive, name)()
+
+    return call
+
+
+class Written:
+    """Tensors that the client fills: themselves, or where they are not on the CPU, stand-ins."""
+
+    def __init__(self):
+        self._copies = []
+
+    def view(self, tensor):
+        if tensor is None:
+            return None
+        if tensor.device.type == "cpu" and tensor.is_contiguous() and tensor.dtype in DTYPES:
+            return view(tensor)
+        stand_in = torch.empty(tensor.shape, dtype=torch.float64)
+        self._copies.append((tensor, stand_in))
+        return view(stand_in)
+
+    def copy_back(self):
+        with torch.no_grad():
+            for tensor, stand_in in self._copies:
+                tensor.copy_(stand_in)
+
+
+def host_mask(mask):
+    """On the CPU, contiguous: bytes or float32; whether it is bytes."""
+    if mask.dtype in (torch.bool, torch.uint8):
+        return mask.detach().cpu().contiguous(), True
+    return mask.detach().to(device="cpu", dtype=torch.float32).contiguous(), False

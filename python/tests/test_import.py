@@ -1,0 +1,77 @@
+"""The package beside others in one process."""
+import subprocess
+import sys
+
+import pytest
+
+import syncnorm
+import syncnorm._core
+
+
+def python(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_syncnorm_needs_no_torch():
+    assert python("import sys, syncnorm; print('torch' in sys.modules)") == "False\n"
+
+
+def test_nothing_but_the_modules_entry_is_visible():
+    listing = subprocess.run(["nm", "-D", "--defined-only", syncnorm._core.__file__],
+                             capture_output=True, text=True, check=True).stdout
+    assert [line.split()[-1] for line in listing.splitlines()] == ["PyInit__core"]
+
+
+def test_torch_is_not_linked():
+    listing = subprocess.run(["ldd", syncnorm._core.__file__], capture_output=True, text=True,
+                             check=True).stdout
+    assert "libtorch" not in listing and "libc10" not in listing
+
+
+USE_SYNCNORM = """
+import syncnorm
+group = syncnorm.init(rank=0, world_size=1)
+"""
+# A server and a call of it, with bytes.
+USE_GRPC = """
+import grpc
+from concurrent import futures
+class Echo(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: request[::-1])
+server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Echo()])
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+def call():
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        return channel.unary_unary("/a/b")(b"abc", timeout=20)
+"""
+USE_BOTH = """
+for _ in range(3):
+    assert call() == b"cba"
+    assert group.sum("a", [1.5]) == [1.5]
+server.stop(None).wait()
+syncnorm.shutdown()
+print(grpc.__version__)
+"""
+
+
+@pytest.mark.parametrize("first,second", [(USE_SYNCNORM, USE_GRPC), (USE_GRPC, USE_SYNCNORM)],
+                         ids=["syncnorm first", "grpcio first"])
+@pytest.mark.parametrize("torch", ["", "import torch\n"], ids=["without torch", "with torch"])
+def test_grpcio_and_syncnorm_in_one_process(first, second, torch):
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    print("grpcio", python(torch + first + second + USE_BOTH))
+
+
+@pytest.mark.parametrize("order", ["google.protobuf.message, syncnorm", "syncnorm, google.protobuf.message"])
+def test_protobuf_and_syncnorm_in_one_process(order):
+    pytest.importorskip("google.protobuf", reason="protobuf is not installed")
+    python(f"import {order}\n" + USE_SYNCNORM + """
+from google.protobuf import timestamp_pb2
+stamp = timestamp_pb2.Timestamp(seconds=5)
+assert timestamp_pb2.Timestamp.FromString(stamp.SerializeToString()).seconds == 5
+assert group.sum("a", [1.5]) == [1.5]
+""")
