@@ -67,7 +67,10 @@ TYPED_TEST(DeviceLifetimeTest, ALayerThatEndsWithRoundsUnderWayWaitsForThem) {
   group.Hold();
   auto options = TypeParam::Of(kChannels);
   // No stream waits for these rounds, the layer alone does.
-  if constexpr (std::is_same_v<TypeParam, PowerNormKind>) options.warmup_iters = 0;
+  if constexpr (std::is_same_v<TypeParam, PowerNormKind>) {
+    options.warmup_iters = 0;
+    options.semantics = PowerNormSemantics::kPaper;
+  }
   group.Run([&](int rank, Reducer* member) {
     const auto reducer = OnStreams(member);
     NormOnDevice<TypeParam> norm(options, reducer.get());
