@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""A small character Transformer on quotations (Debian's fortunes-min), under DistributedDataParallel, with
-three norms:
+"""A small character Transformer on quotations (Debian's fortunes-min), under
+DistributedDataParallel, with three norms:
 
   layer   LayerNorm
   local   PowerNorm, each process by its own statistics
   sync    PowerNorm by the statistics of all processes: syncnorm
 
-with 2 and with 4 processes.  Quotations have different lengths, so there is padding.  Prints a table, with
-how long the synchronised norms stood still for the network, in warm-up and after it, and draws
-OUT/chars.png.
+with 2 and with 4 processes.  Quotations have different lengths, so there is padding.  Prints a
+table, with how long the synchronised norms stood still for the network, in warm-up and after it,
+and draws OUT/chars.png.
 
 usage: chars.py [--out DIR] [--steps N] ...
 One run of it elsewhere: torchrun --nproc_per_node=4 chars.py --norm=sync

@@ -1,4 +1,5 @@
-"""SyncBatchNorm beside torch.nn.BatchNorm*: values, gradients, statistics, types, copies and errors."""
+"""SyncBatchNorm beside torch.nn.BatchNorm*: values, gradients, statistics, types, copies and
+errors."""
 import copy
 import pickle
 
@@ -239,7 +240,7 @@ def test_copies_and_pickles_train_on_by_themselves():
         assert not torch.equal(twin.running_mean, before)
 
 
-# ---- In a group -----------------------------------------------------------------------------------
+# ---- In a group ----------------------------------------------------------------------------------
 
 
 def test_a_module_that_is_used_twice_in_a_step():
@@ -400,7 +401,8 @@ def test_data_loader_workers():
 
 
 def test_values_that_are_not_finite():
-    """With GradScaler gradients overflow now and then; non_finite="propagate" lets all see it alike."""
+    """With GradScaler gradients overflow now and then; non_finite="propagate" lets all see it
+    alike."""
     def body(worker):
         norm = SyncBatchNorm(1)
         x = torch.randn(4, 1, requires_grad=True)

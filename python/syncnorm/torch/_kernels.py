@@ -1,7 +1,8 @@
 """The kernels (kernels/kernels.h) as torch operations, on whatever device the tensors are.
 
-For devices that the client has no kernels of.  Per-channel numbers come and go as memoryviews of float64;
-sums are float64 where the device has it, and no sum is of x^2 where it could be of (x - mean)^2.
+For devices that the client has no kernels of.  Per-channel numbers come and go as memoryviews of
+float64; sums are float64 where the device has it, and no sum is of x^2 where it could be of (x -
+mean)^2.
 """
 import torch
 
