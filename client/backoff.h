@@ -12,6 +12,10 @@
 
 namespace syncnorm {
 
+// The `most` of one that may be a member already: the others wait for it, and the coordinator's
+// patience is 150 ms (Timeouts.reconnect).
+inline constexpr absl::Duration kMostToReturn = absl::Milliseconds(250);
+
 // After `attempts` (1 or more) that have failed.
 inline absl::Duration Backoff(int attempts, uint32_t rank, absl::Duration most) {
   // 2^20 x 50 ms is more than half a day.

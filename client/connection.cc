@@ -16,8 +16,6 @@ namespace {
 // A worker that computes is to notice its broken stream well within the 150 ms that the coordinator
 // waits for it (Timeouts.reconnect); fifty wake-ups a second cost about a thousandth of a core.
 constexpr absl::Duration kIdleLook = absl::Milliseconds(20);
-// Between attempts to come back, at most: the others wait.
-constexpr absl::Duration kLastRetry = absl::Milliseconds(250);
 // Between looks at whether the last stream's writes have all come back.
 constexpr absl::Duration kSettleLook = absl::Milliseconds(1);
 
@@ -302,8 +300,8 @@ void Connection::OnClosed(absl::Time now) {
   const bool was_joined = session_->phase() == Session::Phase::kJoined;
   session_->Closed(transport_->status(), now, &completions_);
   retry_at_ = now;
-  if (was_joined && now - back_at_ >= kLastRetry) attempts_ = 0;
-  if (attempts_ > 0) retry_at_ += Backoff(attempts_, fixed_->join().rank, kLastRetry);
+  if (was_joined && now - back_at_ >= kMostToReturn) attempts_ = 0;
+  if (attempts_ > 0) retry_at_ += Backoff(attempts_, fixed_->join().rank, kMostToReturn);
   WakeDone();
 }
 
@@ -382,7 +380,7 @@ Connection::View Connection::view() {
   return {session_->epoch(), session_->joined().members, session_->joined().hosts};
 }
 
-void Connection::HandOver(std::string_view state) {
+void Connection::HandOver(const absl::StatusOr<std::string>& state) {
   Actions actions;
   absl::MutexLock lock(&mutex_);
   if (session_->phase() != Session::Phase::kJoined) return;

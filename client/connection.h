@@ -74,8 +74,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // After a boundary: whom it admitted.
   std::optional<Session::Admission> TakeAdmission();
-  // Sends `state` to those that were admitted.
-  void HandOver(std::string_view state);
+  // Sends `state` to those that were admitted, or why there is none.
+  void HandOver(const absl::StatusOr<std::string>& state);
   // No data is left: waits until all members have finished.
   //   OK; the membership's failure; kFailedPrecondition if the group's policy has no such thing, or
   //   this member leaves meanwhile;

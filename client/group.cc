@@ -118,8 +118,8 @@ class RemoteGroup final : public Group {
     boundary.admitted = Ranks(admission->admitted);
     if (admission->provide) {
       const absl::StatusOr<std::string> handed = Save(state);
+      connection_->HandOver(handed);
       if (!handed.ok()) return handed.status();
-      connection_->HandOver(*handed);
     }
     return boundary;
   }
@@ -175,7 +175,13 @@ class RemoteGroup final : public Group {
       whole.layers.emplace(name, *std::move(saved));
     }
     whole.boundaries = boundaries_;
-    return wire::EncodeMemberState(whole);
+    std::string encoded = wire::EncodeMemberState(whole);
+    if (encoded.size() > Session::kMaxState) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the state that rank ", rank(), " of group ", name(), " is to hand over has ",
+          encoded.size(), " bytes, at most ", Session::kMaxState, " are taken"));
+    }
+    return encoded;
   }
 
   Connection::View View() const {
@@ -210,6 +216,7 @@ wire::Join MakeJoin(const GroupOptions& options, const std::string& incarnation)
   join.host = options.host.empty() ? HostName() : options.host;
   join.pid = static_cast<uint32_t>(getpid());
   join.incarnation = incarnation;
+  join.ticket = NewTicket();
   join.job = options.job;
   join.round_timeout = options.round_timeout;
   join.join_timeout = options.connect_timeout;

@@ -42,9 +42,15 @@ grpc::ChannelArguments Arguments() {
   a.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   a.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
   // A coordinator that comes back is found within a quarter of a second; gRPC's own
-  // figures are 1 s growing to 120 s, and 20 s for one attempt.
+  // figures are 1 s growing to 120 s.  It takes less than 100 ms for 100 ms; after a connection
+  // that was good, as when a member comes back within the grace, it waits for neither.
   a.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
   a.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 250);
+  // Despite its name the most that one attempt may take: TCP, TLS and the settings, four round
+  // trips.  It matters only where packets vanish.  Measured there, from when they no longer do to
+  // the connection: 0.1 to 0.9 s; with 1 s the same, since it is the kernel that sends the SYN
+  // again after a second; with 250 ms 0.1 to 0.3 s, but then a network of 65 ms a round trip never
+  // connects.
   a.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5'000);
   // One that comes back elsewhere (a pod's new address under its old name) is found as fast; gRPC
   // asks for a name once in 30 s only.

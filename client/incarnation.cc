@@ -34,6 +34,11 @@ Process& ThisProcess() {
 
 }  // namespace
 
+uint64_t NewTicket() {
+  std::random_device random;
+  return (uint64_t{random()} << 32 | random()) | 1;  // 0: not told
+}
+
 Incarnation::Incarnation(std::string membership) : membership_(std::move(membership)) {
   Process& process = ThisProcess();
   absl::MutexLock lock(&process.mutex);

@@ -8,6 +8,7 @@
 // Thread-safety: thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace syncnorm {
@@ -27,5 +28,8 @@ class Incarnation {
   bool holder_ = false;
   std::string bytes_;
 };
+
+// Join.ticket of one more membership that this process asks for.
+uint64_t NewTicket();
 
 }  // namespace syncnorm

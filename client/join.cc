@@ -86,7 +86,7 @@ bool AwaitRetry(absl::Time retry, Clock* clock, Transport* transport) {
 }
 
 // A coordinator that is not there yet may take long to come.
-constexpr absl::Duration kLongestWait = absl::Seconds(1);
+constexpr absl::Duration kMostToCome = absl::Seconds(1);
 
 }  // namespace
 
@@ -98,6 +98,8 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
   const std::string who =
       absl::StrCat("rank ", join.rank, " of group ", join.group, " at ", address);
   std::string last_error = "no connection yet";
+  bool reached = false;  // by the last attempt
+  int in_a_row = 0;      // attempts of which the same was true
   for (int attempts = 1;; ++attempts) {
     // The coordinator counts from the join it sees; the caller from when it called.
     wire::Join attempted = join;
@@ -120,7 +122,11 @@ absl::StatusOr<std::unique_ptr<Session>> JoinGroup(const std::string& address,
       last_error = std::string(why.message().data(), why.message().size());
     }
     if (!attempt.timed_out) {
-      const absl::Time retry = std::min(now + Backoff(attempts, join.rank, kLongestWait), give_up);
+      in_a_row = attempt.reached == reached ? in_a_row + 1 : 1;
+      reached = attempt.reached;
+      // A coordinator that has taken the Join may have made this worker a member.
+      const absl::Duration most = reached ? kMostToReturn : kMostToCome;
+      const absl::Time retry = std::min(now + Backoff(in_a_row, join.rank, most), give_up);
       if (!AwaitRetry(retry, clock, transport)) {
         return InterruptScope::Status(absl::StrCat("the join of ", who));
       }

@@ -1,7 +1,8 @@
 // Joining: from an address to a session whose members are all there.
 //
-// A coordinator that is not there yet, or is going down, is tried again until the deadline, with
-// the transport's backoff; every other answer ends the attempt.
+// A coordinator that is not there yet, or is going down, is tried again until the deadline; every
+// other answer ends the attempt.  One that has taken the Join is tried again as fast as by a member
+// that comes back: the stream may have broken as the group formed.
 #pragma once
 
 #include <memory>

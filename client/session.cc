@@ -137,6 +137,7 @@ wire::Resume Session::MakeResume(uint32_t kept) const {
   resume.members = joined_.members;
   resume.finished = finished_;
   resume.first_round = joined_.epoch_first_round;
+  resume.tickets = joined_.tickets;
   return resume;
 }
 
@@ -255,7 +256,7 @@ void Session::Receive(wire::CoordinatorMessage* message, std::string_view raw, a
       OnEpochChanged(&message->epoch_changed, done);
       break;
     case wire::CoordinatorMessage::Kind::kHandover:
-      if (phase_ == Phase::kJoining) handed_over_ += message->handover.chunk;
+      if (phase_ == Phase::kJoining) OnHandover(message->handover, done);
       break;
   }
   Advance(now, done);
@@ -307,6 +308,20 @@ void Session::OnJoined(wire::Joined* joined, std::vector<Completion>* done) {
   if (finished_ && join_.resume->finished && Contains(joined_.members, join_.rank)) {
     TakePartAgain(joined_.first_round);
   }
+}
+
+void Session::OnHandover(const wire::Handover& piece, std::vector<Completion>* done) {
+  const size_t bytes = handed_over_.size() + piece.chunk.size();
+  if (bytes > kMaxState) {
+    handed_over_ = {};
+    Fail(Local(absl::StatusCode::kResourceExhausted,
+               absl::StrCat("the state that ", Where(), " is handed has ", bytes,
+                            " bytes or more, at most ", kMaxState, " are taken"),
+               RoundKey()),
+         done);
+    return;
+  }
+  handed_over_ += piece.chunk;
 }
 
 void Session::OnEpochChanged(wire::EpochChanged* changed, std::vector<Completion>* done) {
@@ -566,13 +581,18 @@ absl::StatusOr<Bytes> Session::Finish() {
   return Share(codec_.Encode(wire::Finish()));
 }
 
-std::vector<Bytes> Session::HandOver(std::string_view state) {
-  std::vector<Bytes> messages;
+std::vector<Bytes> Session::HandOver(const absl::StatusOr<std::string>& state) {
   wire::Handover piece;
+  if (!state.ok()) {
+    piece.failure = state.status().ToString();
+    return {Share(codec_.EncodeFromWorker(piece))};
+  }
+  std::vector<Bytes> messages;
+  std::string_view rest = *state;
   do {
-    piece.chunk = std::string(state.substr(0, kHandoverChunk));
-    state.remove_prefix(piece.chunk.size());
-    piece.last = state.empty();
+    piece.chunk = std::string(rest.substr(0, kHandoverChunk));
+    rest.remove_prefix(piece.chunk.size());
+    piece.last = rest.empty();
     messages.push_back(Share(codec_.EncodeFromWorker(piece)));
   } while (!piece.last);
   return messages;

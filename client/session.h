@@ -29,6 +29,7 @@
 //     rounds hold it up: the caller's bound would otherwise grow with the queue.  The text
 //     then says what the coordinator answered last, which is why.
 //   * At most kMaxPending rounds are under way.
+//   * What it is handed has at most kMaxState bytes; more is kResourceExhausted.
 //   * What is kept for a coordinator that is started again: the contributions that are
 //     unanswered, and the answers that some member may still lack (Result.settled), at most
 //     kMaxKept.
@@ -67,6 +68,9 @@ class Session {
   static constexpr size_t kMaxKept = 2 * kMaxPending;
   // Of a state that is handed over, in one message: well below the smallest limit of messages.
   static constexpr size_t kHandoverChunk = 512 << 10;
+  // Of a state that this worker gives or is given: twice the largest that norms have (1,000 layers
+  // x 2,048 channels x 4 x 8 bytes are 64 MiB); as a coordinator takes (its limits.h).
+  static constexpr size_t kMaxState = 128 << 20;
 
   enum class Phase : uint8_t { kJoining, kJoined, kAway, kLeft, kFailed };
 
@@ -121,8 +125,8 @@ class Session {
   // No data is left.  The bytes to send, if any; finished() until all others have finished.  Call
   // when nothing is pending.  kFailedPrecondition if the group's policy has no such thing.
   absl::StatusOr<Bytes> Finish();
-  // The messages that hand `state` over.
-  std::vector<Bytes> HandOver(std::string_view state);
+  // The messages that hand `state` over, or tell why there is none.
+  std::vector<Bytes> HandOver(const absl::StatusOr<std::string>& state);
 
   // When Advance has something to do; InfiniteFuture when nothing is pending.
   absl::Time deadline() const;
@@ -183,6 +187,7 @@ class Session {
                 std::vector<Completion>* done);
   void OnFailure(const Failure& failure, std::string_view raw, absl::Time now,
                  std::vector<Completion>* done);
+  void OnHandover(const wire::Handover& piece, std::vector<Completion>* done);
   void OnEpochChanged(wire::EpochChanged* changed, std::vector<Completion>* done);
   // A new epoch in which this member takes part again, after it had finished.
   void TakePartAgain(uint64_t first_round);

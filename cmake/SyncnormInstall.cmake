@@ -1,10 +1,11 @@
 # The installed CMake package:
 #
-#   find_package(syncnorm [COMPONENTS embedded torch])
+#   find_package(syncnorm [COMPONENTS embedded torch cuda])
 #
 #   syncnorm::client     what a worker needs: groups and norms; always there
 #   syncnorm::embedded   a coordinator inside a worker's process
 #   syncnorm::torch      the LibTorch adapter, where it was built
+#   syncnorm::device     the norms on CUDA streams, where they were built
 #
 # and the binaries syncnorm-coordinator and syncnormctl.
 #
@@ -28,7 +29,7 @@ endfunction()
 
 syncnorm_install(syncnorm-client-targets
   syncnorm_kernels syncnorm_proto syncnorm_grpc syncnorm_tls syncnorm_norms syncnorm_session
-  syncnorm_client)
+  syncnorm_fork_guard syncnorm_client)
 syncnorm_install(syncnorm-embedded-targets
   syncnorm_admin syncnorm_coordination syncnorm_server syncnorm_embedded)
 set(SYNCNORM_HAS_TORCH OFF)
@@ -36,12 +37,19 @@ if(TARGET syncnorm_torch)
   set(SYNCNORM_HAS_TORCH ON)
   syncnorm_install(syncnorm-torch-targets syncnorm_torch)
 endif()
+if(SYNCNORM_HAS_CUDA)
+  syncnorm_install(syncnorm-cuda-targets syncnorm_kernels_cuda syncnorm_device)
+endif()
 install(TARGETS syncnorm-coordinator syncnormctl RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 
 foreach(room kernels proto client)
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/${room}/include/" TYPE INCLUDE
-          FILES_MATCHING PATTERN "*.h" PATTERN "torch.h" EXCLUDE)
+          FILES_MATCHING PATTERN "*.h" PATTERN "torch.h" EXCLUDE PATTERN "device*.h" EXCLUDE)
 endforeach()
+if(SYNCNORM_HAS_CUDA)
+  install(DIRECTORY "${PROJECT_SOURCE_DIR}/client/include/" TYPE INCLUDE
+          FILES_MATCHING PATTERN "device*.h")
+endif()
 if(SYNCNORM_HAS_TORCH)
   install(FILES "${PROJECT_SOURCE_DIR}/client/include/syncnorm/torch.h"
           DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/syncnorm")

@@ -86,6 +86,7 @@ struct Codec::Messages {
       to->kind = WorkerMessage::Kind::kHandover;
       to->handover.chunk = worker.handover().chunk();
       to->handover.last = worker.handover().last();
+      to->handover.failure = worker.handover().failure();
     } else if (worker.has_finish()) {
       to->kind = WorkerMessage::Kind::kFinish;
     } else {
@@ -120,6 +121,7 @@ struct Codec::Messages {
       to->kind = CoordinatorMessage::Kind::kHandover;
       to->handover.chunk = coordinator.handover().chunk();
       to->handover.last = coordinator.handover().last();
+      to->handover.failure = coordinator.handover().failure();
       return absl::OkStatus();
     }
     to->kind = CoordinatorMessage::Kind::kDraining;

@@ -199,6 +199,13 @@ absl::Status RanksFrom(const google::protobuf::RepeatedField<uint32_t>& from, ui
   return absl::OkStatus();
 }
 
+absl::Status TicketsFrom(const google::protobuf::RepeatedField<uint64_t>& from, uint32_t world_size,
+                         absl::string_view field, std::vector<uint64_t>* to) {
+  to->assign(from.begin(), from.end());
+  if (to->empty() || to->size() == world_size) return absl::OkStatus();
+  return Invalid(field, ": ", to->size(), " for a world size of ", world_size);
+}
+
 void To(const Resume& from, v1::Resume* to) {
   to->set_run_id(from.run_id);
   to->set_coordinator_id(from.coordinator_id);
@@ -208,6 +215,7 @@ void To(const Resume& from, v1::Resume* to) {
   to->mutable_members()->Assign(from.members.begin(), from.members.end());
   to->set_finished(from.finished);
   to->set_first_round(from.first_round);
+  to->mutable_tickets()->Assign(from.tickets.begin(), from.tickets.end());
 }
 
 absl::Status From(const v1::Resume& from, uint32_t world_size, Resume* to) {
@@ -223,6 +231,11 @@ absl::Status From(const v1::Resume& from, uint32_t world_size, Resume* to) {
   }
   if (to->kept > to->answered) {
     return Invalid("join: resume with ", to->kept, " kept answers of ", to->answered);
+  }
+  if (absl::Status s =
+          TicketsFrom(from.tickets(), world_size, "join: resume: tickets", &to->tickets);
+      !s.ok()) {
+    return s;
   }
   return RanksFrom(from.members(), world_size, "join: resume: members", &to->members);
 }
@@ -244,6 +257,7 @@ void To(const Join& from, v1::Join* to) {
   to->set_on_loss(static_cast<v1::OnLoss>(from.on_loss));
   to->set_non_finite(static_cast<v1::NonFinite>(from.non_finite));
   if (from.resume) To(*from.resume, to->mutable_resume());
+  to->set_ticket(from.ticket);
 }
 
 absl::Status From(const v1::Join& from, Join* to) {
@@ -258,6 +272,7 @@ absl::Status From(const v1::Join& from, Join* to) {
   to->job = from.job();
   to->round_timeout = FromMicroseconds(from.round_timeout_us());
   to->join_timeout = FromMicroseconds(from.join_timeout_us());
+  to->ticket = from.ticket();
   if (to->group.empty()) return Invalid("join: group is empty");
   for (const absl::Status& s : {CheckLength("join: group", to->group.size(), kMaxGroupNameBytes),
                                 CheckLength("join: host", to->host.size(), kMaxHostNameBytes),
@@ -310,6 +325,7 @@ void To(const Joined& from, v1::Joined* to) {
   to->set_first_round(from.first_round);
   to->mutable_members()->Assign(from.members.begin(), from.members.end());
   to->set_epoch_first_round(from.epoch_first_round);
+  to->mutable_tickets()->Assign(from.tickets.begin(), from.tickets.end());
 }
 
 absl::Status From(const v1::Joined& from, Joined* to) {
@@ -330,6 +346,10 @@ absl::Status From(const v1::Joined& from, Joined* to) {
   if (to->epoch == 0) return Invalid("joined: epoch is 0");
   if (to->hosts.size() != to->world_size) {
     return Invalid("joined: ", to->hosts.size(), " hosts for a world size of ", to->world_size);
+  }
+  if (absl::Status s = TicketsFrom(from.tickets(), to->world_size, "joined: tickets", &to->tickets);
+      !s.ok()) {
+    return s;
   }
   return RanksFrom(from.members(), to->world_size, "joined: members", &to->members);
 }
@@ -441,6 +461,7 @@ void To(const Restored& from, v1::Restored* to) { to->set_answer(from.answer); }
 void To(const Handover& from, v1::Handover* to) {
   to->set_chunk(from.chunk);
   to->set_last(from.last);
+  to->set_failure(from.failure);
 }
 
 }  // namespace syncnorm::wire

@@ -21,7 +21,7 @@
 namespace syncnorm::wire {
 
 constexpr uint32_t kProtocolMajor = 1;
-constexpr uint32_t kProtocolMinor = 1;
+constexpr uint32_t kProtocolMinor = 2;
 
 // Bounds that the wire itself has; a coordinator may be stricter.
 constexpr size_t kMaxGroupNameBytes = 128;
@@ -40,6 +40,7 @@ struct Resume {
   std::vector<uint32_t> members;
   bool finished = false;
   uint64_t first_round = 1;
+  std::vector<uint64_t> tickets;  // by rank; empty: not told
 };
 
 struct Join {
@@ -57,6 +58,7 @@ struct Join {
   OnLoss on_loss = OnLoss::kFail;
   NonFinite non_finite = NonFinite::kFail;
   std::optional<Resume> resume;
+  uint64_t ticket = 0;
 };
 
 struct Limits {
@@ -79,6 +81,7 @@ struct Joined {
   uint64_t first_round = 0;
   std::vector<uint32_t> members;
   uint64_t epoch_first_round = 0;
+  std::vector<uint64_t> tickets;  // by rank; empty: not told
 };
 
 struct Contribution {
@@ -113,6 +116,7 @@ struct EpochChanged {
 struct Handover {
   std::string chunk;
   bool last = false;
+  std::string failure;  // empty: none
 };
 
 struct Finish {};

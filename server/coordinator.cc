@@ -145,11 +145,11 @@ std::optional<Failure> Coordinator::Over(const wire::Join& join) const {
   const Group* current = Find(join.group);
   const bool known = why != nullptr || join.resume->coordinator_id == settings_.coordinator_id;
   // A worker that knows of no run waits for the others, who resume theirs: under kShrink, and where
-  // it only has not heard that it has joined, so that no round can have been answered.
+  // it only has not heard that it has joined.
   const bool gives_way =
-      current != nullptr &&
-      (join.on_loss == OnLoss::kShrink || (join.resume->answered == 0 && !join.resume->finished)) &&
-      current->state() == Group::State::kForming && !current->members().resuming();
+      current != nullptr && current->state() == Group::State::kForming &&
+      !current->members().resuming() &&
+      (join.on_loss == OnLoss::kShrink || current->members().AreOf(join.resume->tickets));
   if (!known && (current == nullptr || gives_way)) return std::nullopt;
   if (why != nullptr && why->group != join.group) why = nullptr;  // not for this one to read
   // What ended the run for the others is what ends it for a member that was away; the member at

@@ -1,6 +1,7 @@
 #include "server/dump_files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,6 +20,21 @@ std::string DumpFiles::Name(absl::string_view group, uint64_t epoch) {
     name += absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-' ? c : '_';
   }
   return absl::StrCat(name, "-", epoch);
+}
+
+absl::Status DumpFiles::Check(const std::string& directory) {
+  struct stat found = {};
+  int why = 0;
+  if (stat(directory.c_str(), &found) != 0) {
+    why = errno;
+  } else if (!S_ISDIR(found.st_mode)) {
+    why = ENOTDIR;
+  } else if (faccessat(AT_FDCWD, directory.c_str(), W_OK | X_OK, AT_EACCESS) != 0) {
+    why = errno;
+  }
+  if (why == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot write dumps to ", directory, ": ", std::strerror(why)));
 }
 
 absl::Status DumpFiles::Write(absl::string_view name, absl::string_view text) {

@@ -4,8 +4,9 @@
 //
 // Bounded: of the files that this process wrote the latest kFiles stay.
 //
-// A disk that is full, or a directory that is gone, costs the file and nothing
-// else: it is counted and said in the log, once until a file can be written again.
+// A disk that becomes full, or a directory that goes, costs the file and nothing
+// else: it is counted and said in the log, once until a file can be written again.  A directory
+// that cannot be right from the start is found by Check.
 //
 // Thread-safety: Write by one thread at a time; the counters by any.
 #pragma once
@@ -30,6 +31,10 @@ class DumpFiles {
   // Empty: no files, Write writes to stderr.
   explicit DumpFiles(std::string directory, size_t files = kFiles)
       : directory_(std::move(directory)), max_files_(files) {}
+
+  // Whether files may be made in the directory, as far as can be told without making one.
+  // kFailedPrecondition: the directory, and why not.
+  static absl::Status Check(const std::string& directory);
 
   bool on() const { return !directory_.empty(); }
   // As DIRECTORY/NAME-n.json.  kUnavailable: the file and why it could not be written.

@@ -47,7 +47,7 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
   const Membership::Joining joining = members_.Join(now, stream, join);
   for (const StreamId fenced : joining.fenced) TurnAway(fenced, joining.failure, output);
   if (joining.replaced != 0) {
-    TurnAway(joining.replaced, Replaced(join), output);
+    TurnAway(joining.replaced, joining.again ? ComeAgain(join) : ReplacedBy(join), output);
   }
   switch (joining.kind) {
     case Kind::kRefused:
@@ -62,7 +62,7 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
       return Welcome::kOut;
     case Kind::kReplaces:
       if (const Member& old = members_.member(join.rank); old.state == Member::State::kHere) {
-        TurnAway(old.stream, Replaced(join), output);
+        TurnAway(old.stream, ReplacedBy(join), output);
       }
       LoseForGood(now, join.rank,
                   absl::StrCat("was replaced by ", Worker(join.rank, join.host, join.pid)), output);
@@ -236,6 +236,7 @@ void Group::SendJoined(uint32_t rank, Output* output) {
   joined.members = members_.participants();
   joined.first_round = rounds_->last(rank) + 1;
   joined.epoch_first_round = members_.first_round();
+  joined.tickets = members_.tickets();
   members_.SetJoined(rank);
   output->replies.push_back({members_.member(rank).stream,
                              std::make_shared<const std::string>(shared_->codec.Encode(joined)),
@@ -267,12 +268,14 @@ Group::Welcome Group::Wait(absl::Time now, StreamId stream, const wire::Join& jo
           output);
       return Welcome::kOut;
     }
-    TurnAway(other.stream, Replaced(join), output);
+    const bool again = join.ticket != 0 && join.ticket == other.ticket;
+    TurnAway(other.stream, again ? ComeAgain(join) : ReplacedBy(join), output);
   }
   Candidate candidate;
   candidate.member =
       Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
   candidate.member.acknowledges = true;
+  candidate.member.ticket = join.ticket;
   candidate.since = now;
   candidate.timeout =
       join.join_timeout > absl::ZeroDuration() ? join.join_timeout : shared_->timeouts.join;
@@ -291,14 +294,18 @@ void Group::StopWaiting(StreamId stream, uint32_t rank) {
   if (it != waiting_.end() && it->second.member.stream == stream) waiting_.erase(it);
 }
 
-Failure Group::Replaced(const wire::Join& join) const {
-  // A Join that was long on its way may come after a later one of the same worker, which then tries
-  // again.
-  const absl::StatusCode code = join.resume.has_value() ? absl::StatusCode::kUnavailable
-                                                        : absl::StatusCode::kFailedPrecondition;
-  return members_.Fail(code, RoundKey{.epoch = members_.epoch()}, {join.rank},
+Failure Group::ComeAgain(const wire::Join& join) const {
+  return members_.Fail(absl::StatusCode::kUnavailable, RoundKey{.epoch = members_.epoch()},
+                       {join.rank},
                        absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
                                     " has joined again, on another stream"));
+}
+
+Failure Group::ReplacedBy(const wire::Join& join) const {
+  return members_.Fail(
+      absl::StatusCode::kFailedPrecondition, RoundKey{.epoch = members_.epoch()}, {join.rank},
+      absl::StrCat(members_.Name(), ": fenced: this worker was replaced by ",
+                   Worker(join.rank, join.host, join.pid), ", which has joined with its rank"));
 }
 
 Failure Group::Unavailable(const std::string& why) const {
@@ -319,10 +326,9 @@ absl::Status Group::Contribute(absl::Time now, uint32_t rank, wire::Contribution
     output->replies.push_back({members_.member(rank).stream, Encode(failure), /*answer=*/true});
   };
   // Rounds keep counting when the members change, and what was sent before stays valid; without
-  // such a policy, and a restart in which one has started anew, there is one epoch.
+  // such a policy there is one epoch.
   if (key.epoch > members_.epoch() ||
-      (key.epoch != members_.epoch() && members_.on_loss() == OnLoss::kFail &&
-       members_.resumed_run() == 0)) {
+      (key.epoch != members_.epoch() && members_.on_loss() == OnLoss::kFail)) {
     answer(members_.Fail(absl::StatusCode::kFailedPrecondition, key, {rank},
                          absl::StrCat(members_.Name(), ": ", members_.Who(rank),
                                       " sent a contribution of epoch ", key.epoch)));
@@ -430,6 +436,12 @@ absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover
   if (!handing_over_.has_value()) return absl::OkStatus();
   if (handing_over_->provider != rank) {
     return absl::InvalidArgumentError("a Handover that it was not asked for");
+  }
+  if (!piece.failure.empty()) {
+    EndHandover(now, absl::StatusCode::kAborted,
+                absl::StrCat(members_.Who(rank), " cannot hand its state over: ", piece.failure),
+                output);
+    return absl::OkStatus();
   }
   handing_over_->bytes += piece.chunk.size();
   if (handing_over_->bytes > shared_->limits.handover_bytes) {

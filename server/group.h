@@ -86,7 +86,8 @@ class Group {
                           Output* output);
   // The member has no data left.  Not OK: it breaks the protocol.
   absl::Status Finish(absl::Time now, uint32_t rank, Output* output);
-  // A piece of the state for those that were admitted.  Not OK: it breaks the protocol.
+  // A piece of the state for those that were admitted, or why there is none.  Not OK: it breaks the
+  // protocol.
   absl::Status HandOver(absl::Time now, uint32_t rank, const wire::Handover& piece, Output* output);
   void Leave(absl::Time now, StreamId stream, uint32_t rank, const std::string& reason,
              Output* output);
@@ -159,8 +160,10 @@ class Group {
   void StopWaiting(StreamId stream, uint32_t rank);
   void TurnAway(StreamId stream, const Failure& failure, Output* output);
   void TurnAwayWaiting(const Failure& failure, Output* output);
-  // What an old stream of the newcomer is told.
-  Failure Replaced(const wire::Join& join) const;
+  // What another stream of the newcomer's membership is told.
+  Failure ComeAgain(const wire::Join& join) const;
+  // What whoever loses its rank to the newcomer is told.
+  Failure ReplacedBy(const wire::Join& join) const;
   // Policy kShrink: the rank is gone for good; `how` says how.
   void Shrink(absl::Time now, uint32_t rank, const std::string& how, Output* output);
   void LoseForGood(absl::Time now, uint32_t rank, const std::string& how, Output* output);

@@ -100,10 +100,11 @@ struct Timeouts {
   bool replace_duplicates = false;
 };
 
-// Bytes of the largest legal message: all values in f64, the names, and 2 KiB for the fields around
-// them (about 20 of at most 11 bytes, the group and the host names being below 1 KiB together).
+// Bytes of the largest legal message: all values in f64, the names, each member's rank (2 bytes)
+// and ticket (8), and 2 KiB for the fields around them (about 20 of at most 11 bytes, the group and
+// the host names being below 1 KiB together).
 constexpr uint64_t MaxMessageBytes(const Limits& limits) {
-  return limits.values * 8 + limits.layer_name_bytes + 2048;
+  return limits.values * 8 + limits.layer_name_bytes + uint64_t{10} * limits.members + 2048;
 }
 
 }  // namespace syncnorm::server

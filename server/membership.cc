@@ -24,6 +24,12 @@ std::string NameOf(Policy policy) {
 
 std::string Newcomer(const wire::Join& join) { return Worker(join.rank, join.host, join.pid); }
 
+bool Same(uint64_t ticket, uint64_t other) { return ticket != 0 && ticket == other; }
+
+bool Holds(const std::vector<uint64_t>& tickets, uint32_t rank, uint64_t ticket) {
+  return rank < tickets.size() && Same(ticket, tickets[rank]);
+}
+
 }  // namespace
 
 Membership::Membership(const wire::Join& first, absl::Time now, const Timeouts& defaults)
@@ -57,6 +63,7 @@ Membership::Joining Membership::Join(absl::Time now, StreamId stream, const wire
           absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank), " holds"));
     }
     joining.replaced = member.stream;
+    joining.again = join.resume.has_value() || Same(join.ticket, member.ticket);
   }
   Seat(now, stream, join, &joining);
   return joining;
@@ -104,9 +111,12 @@ Membership::Joining Membership::JoinEstablished(absl::Time now, StreamId stream,
                      holds ? absl::StrCat("held by ", Who(join.rank)) : "not held by it any more",
                      "; join again"));
   }
-  // The same process, which comes back, or has not heard that it is a member.
-  if (join.resume.has_value() || (holds && same_process && !member.knows)) {
+  const bool same = holds && same_process && Same(join.ticket, member.ticket);
+  if (same && member.knows && !join.resume.has_value()) return Late(join);
+  // It comes back, or has not heard that it is a member.
+  if (join.resume.has_value() || same) {
     joining.kind = Joining::Kind::kReturned;
+    joining.again = true;
     if (member.state == Member::State::kHere) joining.replaced = member.stream;
     Seat(now, stream, join, &joining);
     return joining;
@@ -127,23 +137,21 @@ Membership::Joining Membership::JoinResuming(const wire::Join& join) {
   if (!join.resume.has_value()) return JoinAnew(join);
   Joining joining;
   const wire::Resume& resume = *join.resume;
-  const auto anew = std::find_if(members_.begin(), members_.end(), [](const Member& member) {
-    return member.state == Member::State::kHere && member.anew;
-  });
-  if ((resume.answered > 0 || resume.finished) && anew != members_.end()) {
-    const auto rank = static_cast<uint32_t>(anew - members_.begin());
-    return Disagree(absl::StatusCode::kAborted, rank,
-                    absl::StrCat(Who(rank), " has started anew, so that epoch ", resume.epoch,
-                                 " cannot be resumed by ", Newcomer(join)));
-  }
   if (resume.epoch > resumed_epoch_) Learn(resume, &joining);
-  if (!members_[join.rank].takes_part && (!resume.finished || members_[join.rank].anew)) {
+  Member& member = members_[join.rank];
+  const bool another =
+      member.state == Member::State::kHere && member.incarnation != join.incarnation;
+  // Of two processes of one rank the one that knows of the later epoch took the other's place.
+  const bool superseded = another && resume.epoch < member.epoch;
+  if (superseded || (!member.takes_part && (!resume.finished || member.anew))) {
     // Whom Learn() fenced is in the same place: no member of the latest epoch.
     std::vector<StreamId> fenced = std::move(joining.fenced);
     joining = Refused(absl::StatusCode::kFailedPrecondition, join.rank,
                       absl::StrCat("fenced: ", Newcomer(join), " resumes epoch ", resume.epoch,
                                    ", and is no member of epoch ", resumed_epoch_, "; join again"));
     joining.fenced = std::move(fenced);
+  } else if (another && resume.epoch > member.epoch) {
+    Fence(join.rank, &joining);
   }
   return joining;
 }
@@ -156,14 +164,17 @@ Membership::Joining Membership::JoinAnew(const wire::Join& join) {
     return Refused(absl::StatusCode::kAlreadyExists, join.rank,
                    absl::StrCat(Newcomer(join), " claims a rank that ", Who(join.rank), " holds"));
   }
-  // While one has finished, the others may have gone on.
-  const auto started = [](const Member& other) { return other.answered > 0 || other.finished; };
-  if (std::none_of(members_.begin(), members_.end(), started)) return joining;
+  const bool unheard = Holds(tickets_, join.rank, join.ticket) && member.takes_part;
+  if (unheard && member.state == Member::State::kHere && member.knows) return Late(join);
   if (on_loss_ != OnLoss::kShrink) {
-    return Disagree(absl::StatusCode::kAborted, join.rank,
-                    absl::StrCat(Newcomer(join), " has started anew, so that epoch ",
-                                 resumed_epoch_, " cannot be resumed"));
+    if (unheard) return joining;
+    return End(absl::StatusCode::kAborted, join.rank,
+               absl::StrCat(Newcomer(join), " has started anew, so that epoch ", resumed_epoch_,
+                            " cannot be resumed"));
   }
+  // Rounds may have gone on without it, or it lacks the state of those that it was admitted to.
+  const auto started = [](const Member& other) { return other.answered > 0 || other.finished; };
+  if (unheard && std::none_of(members_.begin(), members_.end(), started)) return joining;
   if (member.state == Member::State::kHere) {
     joining.replaced = member.stream;
     Gone(join.rank, Member::State::kLost);
@@ -179,18 +190,22 @@ void Membership::Learn(const wire::Resume& resume, Joining* joining) {
   resumed_first_round_ = std::max<uint64_t>(resume.first_round, 1);
   resumed_.assign(size(), false);
   for (const uint32_t rank : resume.members) resumed_[rank] = true;
+  tickets_ = resume.tickets;
   for (uint32_t rank = 0; rank < size(); ++rank) {
     Member& member = members_[rank];
     const bool here = member.state == Member::State::kHere;
     member.takes_part = resumed_[rank] && (here || !member.anew);
     if (!here || member.takes_part || member.finished) continue;
-    joining->fenced.push_back(member.stream);
-    Gone(rank, Member::State::kLost);
+    Fence(rank, joining);
   }
-  if (joining->fenced.empty()) return;
+}
+
+void Membership::Fence(uint32_t rank, Joining* joining) {
+  joining->fenced.push_back(members_[rank].stream);
   joining->failure =
       Fail(absl::StatusCode::kFailedPrecondition, RoundKey{.epoch = resumed_epoch_}, {},
            absl::StrCat(Name(), ": fenced: no member of epoch ", resumed_epoch_, "; join again"));
+  Gone(rank, Member::State::kLost);
 }
 
 void Membership::Seat(absl::Time now, StreamId stream, const wire::Join& join, Joining* joining) {
@@ -217,13 +232,19 @@ void Membership::Seat(absl::Time now, StreamId stream, const wire::Join& join, J
   member = Member{Member::State::kHere, stream, join.host, join.pid, join.incarnation, now};
   member.takes_part = takes_part;
   member.acknowledges = join.protocol_minor >= 1;
-  member.anew = resuming() && !join.resume.has_value();
+  member.ticket = join.ticket;
   if (!join.resume.has_value()) return;
   member.knows = true;
   member.epoch = join.resume->epoch;
   member.kept = join.resume->kept;
   member.answered = join.resume->answered;
   member.finished = join.resume->finished;
+}
+
+Membership::Joining Membership::Late(const wire::Join& join) const {
+  return Refused(
+      absl::StatusCode::kFailedPrecondition, join.rank,
+      absl::StrCat(Newcomer(join), " joins, but has shown since that it knows that it has joined"));
 }
 
 Membership::Joining Membership::Refused(absl::StatusCode code, uint32_t rank,
@@ -236,11 +257,19 @@ Membership::Joining Membership::Refused(absl::StatusCode code, uint32_t rank,
 
 Membership::Joining Membership::Disagree(absl::StatusCode code, uint32_t rank,
                                          const std::string& text) const {
-  Joining joining =
-      Refused(code, rank,
-              absl::StrCat(text, established() ? "; the epoch goes on without the newcomer"
-                                               : "; the joining is over for all"));
-  if (!established()) joining.kind = Joining::Kind::kEnded;
+  if (established()) {
+    return Refused(code, rank, absl::StrCat(text, "; the epoch goes on without the newcomer"));
+  }
+  if (resuming()) {
+    return Refused(code, rank, absl::StrCat(text, "; the run is resumed without the newcomer"));
+  }
+  return End(code, rank, text);
+}
+
+Membership::Joining Membership::End(absl::StatusCode code, uint32_t rank,
+                                    const std::string& text) const {
+  Joining joining = Refused(code, rank, absl::StrCat(text, "; the joining is over for all"));
+  joining.kind = Joining::Kind::kEnded;
   return joining;
 }
 
@@ -281,8 +310,7 @@ bool Membership::Reconcile() {
         member.takes_part = false;
       }
     }
-    // One that starts anew is another member, too: the one before it may have had results.
-    changed |= member.takes_part != resumed_[rank] || (member.takes_part && member.anew);
+    changed |= member.takes_part != resumed_[rank];
   }
   return changed;
 }
@@ -300,7 +328,7 @@ void Membership::Admit(uint32_t rank, Member member) {
   ++here_;
   seat = std::move(member);
   seat.takes_part = true;
-  seat.knows = true;  // without the state that it is handed it cannot go on
+  seat.ticket = 0;
 }
 
 void Membership::Gone(uint32_t rank, Member::State how, absl::Time now) {
@@ -320,6 +348,14 @@ bool Membership::Brought(uint32_t rank) {
   Member& member = members_[rank];
   if (member.kept == 0) return false;
   --member.kept;
+  return true;
+}
+
+bool Membership::AreOf(const std::vector<uint64_t>& tickets) const {
+  for (uint32_t rank = 0; rank < size(); ++rank) {
+    const Member& member = members_[rank];
+    if (member.state == Member::State::kHere && !Holds(tickets, rank, member.ticket)) return false;
+  }
   return true;
 }
 
@@ -349,6 +385,13 @@ std::vector<std::string> Membership::hosts() const {
   hosts.reserve(members_.size());
   for (const Member& member : members_) hosts.push_back(member.host);
   return hosts;
+}
+
+std::vector<uint64_t> Membership::tickets() const {
+  std::vector<uint64_t> tickets;
+  tickets.reserve(members_.size());
+  for (const Member& member : members_) tickets.push_back(member.ticket);
+  return tickets;
 }
 
 std::vector<uint32_t> Membership::In(Member::State state) const {

@@ -17,13 +17,17 @@
 // Callers may rely on:
 //   * Two workers never hold one rank.  While the group forms, a second one ends
 //     the joining for all, since nobody can tell which of them is right; once
-//     established, the newcomer is refused and the epoch goes on.
+//     established, and while a run resumes, the newcomer is refused and the others go on.  The
+//     same holds of a newcomer with another world size, policy or job.
 //   * The same process (same incarnation) that joins again while the group
 //     forms takes its own seat, and its old stream is given back to be closed.
-//   * The same process, joining again before it has shown that it heard of its membership,
-//     takes its own seat too: its stream broke while Joined was on its way.
+//   * The same, joining again for the same membership (same ticket) before it has shown that it
+//     heard of it, takes its own seat too: its stream broke while Joined was on its way.
 //   * A member that resumes must be the same process, and not have been lost: what was superseded
 //     never comes back (fencing).
+//   * While a run resumes, a worker that knows of no run is a member only with that member's
+//     ticket: its stream broke before it heard that it had joined.  Any other starts anew, and
+//     without kShrink the run is over then, as it is when a member is lost.
 //   * Texts name both sides, both values, hosts and pids.
 //
 // Thread-safety: thread-compatible.
@@ -60,8 +64,11 @@ struct Member {
   bool acknowledges = false;                // tells up to where it has its answers (1.1)
   bool joined = false;                      // was told Joined, on this stream
   uint64_t received = 0;                    // the last round that came on this stream
-  bool knows = false;  // has shown that it got a Joined, or needs more than that
-  // While others resume: a worker that knows of no run has claimed the rank.
+  bool knows = false;                       // has shown that it got a Joined
+  // 0: not told, or of no use to one that was admitted, as it lacks the state without which it
+  // cannot go on.
+  uint64_t ticket = 0;
+  // While others resume: a worker that knows of no run has claimed the rank, and waits.
   bool anew = false;
   // Of a member that resumes.
   uint64_t epoch = 0;
@@ -83,6 +90,9 @@ class Membership {
     };
     Kind kind = Kind::kSeated;
     StreamId replaced = 0;
+    // That one is of the same membership.  A Join that was long on its way may come after a later
+    // one, whose worker then tries again.
+    bool again = false;
     // Members that a later epoch than theirs does not have: their streams get `failure`.
     std::vector<StreamId> fenced;
     Failure failure;
@@ -96,7 +106,8 @@ class Membership {
   // kInvalidArgument     rank outside of the world size;
   // kAborted             another world size or policy;
   // kAlreadyExists       another job, or another living worker has the rank;
-  // kFailedPrecondition  resumes what is over (fenced).
+  // kFailedPrecondition  resumes what is over (fenced); or was long on its way, and is of one that
+  //                      has resumed since.
   Joining Join(absl::Time now, StreamId stream, const wire::Join& join);
 
   // Forming: every rank that is expected is seated, and has brought its answers.
@@ -127,6 +138,8 @@ class Membership {
   }
   // A member that resumes has brought one of its answers; whether it was expected to.
   bool Brought(uint32_t rank);
+  // Whether all that are here are members of the run of which `tickets` tells.
+  bool AreOf(const std::vector<uint64_t>& tickets) const;
 
   const std::string& group() const { return group_; }
   OnLoss on_loss() const { return on_loss_; }
@@ -151,6 +164,7 @@ class Membership {
   std::vector<uint32_t> participants() const;  // ranks, increasing
   std::vector<uint64_t> answered() const;      // of members that resume, by rank
   std::vector<std::string> hosts() const;
+  std::vector<uint64_t> tickets() const;
   absl::Duration round_timeout() const { return round_timeout_; }
   absl::Duration join_timeout() const { return join_timeout_; }
   absl::Duration straggler_warning() const { return defaults_.straggler_warning; }
@@ -170,7 +184,9 @@ class Membership {
 
  private:
   Joining Disagree(absl::StatusCode code, uint32_t rank, const std::string& text) const;
+  Joining End(absl::StatusCode code, uint32_t rank, const std::string& text) const;
   Joining Refused(absl::StatusCode code, uint32_t rank, const std::string& text) const;
+  Joining Late(const wire::Join& join) const;
   // What all joins of a group must have in common; none if it fits.
   std::optional<Joining> CheckAgreement(const wire::Join& join) const;
   Joining JoinEstablished(absl::Time now, StreamId stream, const wire::Join& join);
@@ -178,6 +194,8 @@ class Membership {
   Joining JoinAnew(const wire::Join& join);
   // Takes over what a resuming member of a later epoch knows.
   void Learn(const wire::Resume& resume, Joining* joining);
+  // The rank's process is no member of the latest epoch.
+  void Fence(uint32_t rank, Joining* joining);
   void Seat(absl::Time now, StreamId stream, const wire::Join& join, Joining* joining);
 
   const std::string group_;
@@ -194,8 +212,9 @@ class Membership {
   uint64_t resumed_run_ = 0;
   uint64_t resumed_epoch_ = 0;
   uint64_t resumed_first_round_ = 1;  // of that epoch
-  bool regrouped_ = false;     // it is one in which all take part again, as some had not heard
-  std::vector<bool> resumed_;  // by rank: takes part in that epoch
+  bool regrouped_ = false;         // it is one in which all take part again, as some had not heard
+  std::vector<bool> resumed_;      // by rank: takes part in that epoch
+  std::vector<uint64_t> tickets_;  // of its members, as one of them knows it; may be empty
   uint64_t epoch_ = 0;
   uint64_t first_round_ = 1;  // of that epoch
   uint32_t here_ = 0;

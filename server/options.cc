@@ -55,10 +55,10 @@ ABSL_FLAG(std::string, tokens, "",
 ABSL_FLAG(absl::Duration, reload_interval, syncnorm::server::SecurityOptions().reload_interval,
           "between looks at the files of certificates and tokens; changed ones are read again");
 ABSL_FLAG(std::string, port_file, "", "file to write the port to, atomically, once listening");
-ABSL_FLAG(
-    std::string, dump_dir, "",
-    "directory for a JSON report on a group when something failed in it, at most one in 10 s, "
-    "and on SIGUSR1 on all groups; empty: no files, and SIGUSR1 writes to stderr");
+ABSL_FLAG(std::string, dump_dir, "",
+          "directory, which is there, for a JSON report on a group when something failed in it, at "
+          "most one in 10 s, "
+          "and on SIGUSR1 on all groups; empty: no files, and SIGUSR1 writes to stderr");
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warn, error or off; the log is on stderr");
 
 ABSL_FLAG(absl::Duration, round_timeout, Timeouts().round,

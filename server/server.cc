@@ -13,6 +13,7 @@
 #include "proto/grpc_settings.h"
 #include "server/channel.h"
 #include "server/credentials.h"
+#include "server/dump_files.h"
 #include "server/service.h"
 
 namespace syncnorm::server {
@@ -49,6 +50,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   // A socket's path that is in use would be taken over without a word.
   if (options.listen.is_unix()) {
     if (absl::Status status = TryToBind(options.listen); !status.ok()) return status;
+  }
+  if (!options.dump_dir.empty()) {
+    if (absl::Status status = DumpFiles::Check(options.dump_dir); !status.ok()) return status;
   }
   if (options.settings.coordinator_id == 0) options.settings.coordinator_id = RandomId();
   options.settings.report_incidents = !options.dump_dir.empty();

@@ -23,7 +23,9 @@ namespace syncnorm::server {
 struct ServerOptions {
   ListenAddress listen;  // port 0 picks one
   Settings settings;     // coordinator_id 0 picks one
-  std::string dump_dir;  // for reports of failures; empty: none are written
+  // For reports of failures: a directory that is there and may be written to.  Empty: none are
+  // written.
+  std::string dump_dir;
   SecurityOptions security;
 };
 

@@ -21,6 +21,7 @@ using kernels::Slab;
 using norms::At;
 using norms::Backend;
 using norms::CheckLike;
+using norms::CheckOwner;
 using norms::DataOrNull;
 using norms::GridOf;
 using norms::InverseRoots;
@@ -125,7 +126,7 @@ absl::Status SyncBatchNorm::Backward(const Context& context, const ConstTensor& 
   // 1. What the caller gave, checked before anything is sent.
   const int64_t channels = options_.channels;
   if (absl::Status sizes = CheckParameters(); !sizes.ok()) return sizes;
-  if (absl::Status owner = CheckOwner(context); !owner.ok()) return owner;
+  if (absl::Status owner = CheckOwner(name_, context.layer); !owner.ok()) return owner;
   const ConstTensor& x = context.x;
   absl::StatusOr<Grid> grid = GridOf("the context's x", x, channels);
   if (!grid.ok()) return At(name_, grid.status());

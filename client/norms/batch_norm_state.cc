@@ -2,11 +2,11 @@
 // batch_norm.cc.
 #include <syncnorm/batch_norm.h>
 
-#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "client/norms/batch_norm_kept.h"
+#include "client/norms/batch_norm_options.h"
 #include "client/norms/errors.h"
 #include "client/norms/state_map.h"
 #include "proto/layer_state.h"
@@ -16,46 +16,13 @@ namespace {
 
 using norms::At;
 using norms::Invalid;
-using norms::StateEntry;
-
-absl::Status CheckOptions(const std::string& name, const BatchNormOptions& options) {
-  if (name.empty()) return absl::InvalidArgumentError("a batch norm's name is empty");
-  if (options.channels <= 0) {
-    return Invalid(name, "channels is ", options.channels, "; it must be 1 or more");
-  }
-  if (!(options.eps >= 0 && std::isfinite(options.eps))) {
-    return Invalid(name, "eps is ", options.eps, "; it must be finite and 0 or more");
-  }
-  if (options.momentum.has_value() && !(*options.momentum >= 0 && *options.momentum <= 1)) {
-    return Invalid(name, "momentum is ", *options.momentum,
-                   "; it must be in [0, 1], or none for the cumulative average");
-  }
-  if (options.kept_forwards < 0) {
-    return Invalid(name, "kept_forwards is ", options.kept_forwards, "; it must be 0 or more");
-  }
-  return absl::OkStatus();
-}
-
-std::vector<StateEntry> Entries(const BatchNormOptions& options) {
-  std::vector<StateEntry> entries;
-  if (options.affine) {
-    entries.push_back({"weight", options.channels});
-    entries.push_back({"bias", options.channels});
-  }
-  if (options.track_running_stats) {
-    entries.push_back({"running_mean", options.channels});
-    entries.push_back({"running_var", options.channels});
-    entries.push_back({"num_batches_tracked", 1, /*counter=*/true});
-  }
-  return entries;
-}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SyncBatchNorm>> SyncBatchNorm::Create(std::string name,
                                                                      BatchNormOptions options,
                                                                      Reducer* group) {
-  if (absl::Status ok = CheckOptions(name, options); !ok.ok()) return ok;
+  if (absl::Status ok = norms::CheckBatchNormOptions(name, options); !ok.ok()) return ok;
   std::unique_ptr<SyncBatchNorm> norm(new SyncBatchNorm(std::move(name), options));
   if (group != nullptr) {
     if (absl::Status added = group->AddLayer(norm->name_, norm.get()); !added.ok()) return added;
@@ -84,7 +51,7 @@ absl::Status SyncBatchNorm::SetEpsAndMomentum(double eps, std::optional<double> 
   BatchNormOptions changed = options_;
   changed.eps = eps;
   changed.momentum = momentum;
-  if (absl::Status ok = CheckOptions(name_, changed); !ok.ok()) return ok;
+  if (absl::Status ok = norms::CheckBatchNormOptions(name_, changed); !ok.ok()) return ok;
   options_ = changed;
   return absl::OkStatus();
 }
@@ -108,7 +75,8 @@ std::map<std::string, std::vector<double>> SyncBatchNorm::State() const {
 }
 
 absl::Status SyncBatchNorm::LoadState(const std::map<std::string, std::vector<double>>& state) {
-  if (absl::Status ok = CheckState(state, Entries(options_)); !ok.ok()) return At(name_, ok);
+  if (absl::Status ok = CheckState(state, norms::BatchNormEntries(options_)); !ok.ok())
+    return At(name_, ok);
   if (options_.affine) {
     weight_ = state.at("weight");
     bias_ = state.at("bias");
@@ -159,12 +127,6 @@ absl::Status SyncBatchNorm::CheckParameters() const {
     return Invalid(name_, name, " was given ", values.size(), " values; it must have ", expected);
   }
   return absl::OkStatus();
-}
-
-absl::Status SyncBatchNorm::CheckOwner(const Context& context) const {
-  if (context.layer == name_) return absl::OkStatus();
-  if (context.layer.empty()) return Invalid(name_, "the context is not that of a Forward");
-  return Invalid(name_, "the context is that of layer ", context.layer);
 }
 
 }  // namespace syncnorm

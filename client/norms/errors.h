@@ -21,4 +21,11 @@ inline absl::Status At(const std::string& layer, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat("layer ", layer, ": ", status.message()));
 }
 
+// Whether the context of a Forward is one of `layer`'s; `owner` is its Context::layer.
+inline absl::Status CheckOwner(const std::string& layer, const std::string& owner) {
+  if (owner == layer) return absl::OkStatus();
+  if (owner.empty()) return Invalid(layer, "the context is not that of a Forward");
+  return Invalid(layer, "the context is that of layer ", owner);
+}
+
 }  // namespace syncnorm::norms

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/norms/host_memory.h"
 
 namespace syncnorm::norms {
 namespace {
@@ -46,6 +47,16 @@ absl::Status CheckSound(std::string_view what, const ConstTensor& tensor) {
   return absl::OkStatus();
 }
 
+// Device memory would not be an error but a crash.
+absl::Status CheckHost(std::string_view what, const ConstTensor& tensor, Memory memory) {
+  const DeviceOf device_of = memory == Memory::kHost ? DeviceOfPointer().load() : nullptr;
+  if (device_of == nullptr || tensor.data == nullptr) return absl::OkStatus();
+  const int device = device_of(tensor.data);
+  if (device < 0) return absl::OkStatus();
+  return Refuse(what, tensor, "it is in memory of device ", device,
+                "; this layer is on the host (there are DeviceBatchNorm and DevicePowerNorm)");
+}
+
 // Whether the memory is that of `strides`, along the dimensions where it matters.
 bool HasStrides(const ConstTensor& tensor, const std::vector<int64_t>& strides) {
   for (size_t i = 0; i < strides.size(); ++i) {
@@ -67,9 +78,11 @@ int64_t Product(const ConstTensor& tensor, size_t begin, size_t end) {
 
 }  // namespace
 
-absl::StatusOr<Grid> GridOf(std::string_view what, const ConstTensor& tensor, int64_t channels) {
+absl::StatusOr<Grid> GridOf(std::string_view what, const ConstTensor& tensor, int64_t channels,
+                            Memory memory) {
   const size_t rank = tensor.shape.size();
   if (absl::Status sound = CheckSound(what, tensor); !sound.ok()) return sound;
+  if (absl::Status host = CheckHost(what, tensor, memory); !host.ok()) return host;
   if (rank < 2) return Refuse(what, tensor, "expected (N, C, S...), of rank 2 or more");
   if (tensor.shape[1] != channels) {
     return Refuse(what, tensor, "it has ", tensor.shape[1], " channels, this layer has ", channels);
@@ -85,10 +98,11 @@ absl::StatusOr<Grid> GridOf(std::string_view what, const ConstTensor& tensor, in
                 "(N, S..., C), channels last");
 }
 
-absl::StatusOr<Grid> TokenGridOf(std::string_view what, const ConstTensor& tensor,
-                                 int64_t channels) {
+absl::StatusOr<Grid> TokenGridOf(std::string_view what, const ConstTensor& tensor, int64_t channels,
+                                 Memory memory) {
   const size_t rank = tensor.shape.size();
   if (absl::Status sound = CheckSound(what, tensor); !sound.ok()) return sound;
+  if (absl::Status host = CheckHost(what, tensor, memory); !host.ok()) return host;
   if (rank != 2 && rank != 3) return Refuse(what, tensor, "expected (T, B, C) or (B, C)");
   if (tensor.shape[rank - 1] != channels) {
     return Refuse(what, tensor, "it has ", tensor.shape[rank - 1], " channels, this layer has ",
@@ -102,8 +116,9 @@ absl::StatusOr<Grid> TokenGridOf(std::string_view what, const ConstTensor& tenso
 }
 
 absl::Status CheckLike(std::string_view what, const ConstTensor& tensor, const ConstTensor& x,
-                       const Grid& grid) {
+                       const Grid& grid, Memory memory) {
   if (absl::Status sound = CheckSound(what, tensor); !sound.ok()) return sound;
+  if (absl::Status host = CheckHost(what, tensor, memory); !host.ok()) return host;
   if (tensor.dtype != x.dtype || tensor.shape != x.shape) {
     return Refuse(what, tensor, "x is ", Describe(x), "; dtype and shape must be equal");
   }

@@ -38,32 +38,37 @@ absl::StatusOr<std::vector<uint8_t>> ZerosAndOnes(const T* values, int64_t posit
 
 }  // namespace
 
-absl::StatusOr<std::vector<uint8_t>> ValidPositions(const PositionMask* mask,
-                                                    absl::Span<const int64_t> shape,
-                                                    int64_t positions) {
-  if (mask == nullptr) return std::vector<uint8_t>();
+absl::Status CheckMask(const PositionMask& mask, absl::Span<const int64_t> shape,
+                       int64_t positions) {
   std::vector<int64_t> one_channel(shape.begin(), shape.end());
   one_channel[1] = 1;
   std::vector<int64_t> no_channel = one_channel;
   no_channel.erase(no_channel.begin() + 1);
-  if (mask->shape != one_channel && mask->shape != no_channel) {
+  if (mask.shape != one_channel && mask.shape != no_channel) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the mask's shape is ", Shape(mask->shape), "; for x of shape ", Shape(shape),
+        absl::StrCat("the mask's shape is ", Shape(mask.shape), "; for x of shape ", Shape(shape),
                      " it must be ", Shape(no_channel), " or ", Shape(one_channel)));
   }
-  if (positions == 0) return std::vector<uint8_t>();
-  if (mask->data == nullptr) {
+  if (mask.type != PositionMask::Type::kByte && mask.type != PositionMask::Type::kF32) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the mask's type is ", static_cast<int>(mask.type), "; it must be kByte (0) or kF32 (1)"));
+  }
+  if (positions > 0 && mask.data == nullptr) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the mask's data is null; its shape is ", Shape(mask->shape)));
+        absl::StrCat("the mask's data is null; its shape is ", Shape(mask.shape)));
   }
-  switch (mask->type) {
-    case PositionMask::Type::kByte:
-      return ZerosAndOnes(static_cast<const uint8_t*>(mask->data), positions);
-    case PositionMask::Type::kF32:
-      return ZerosAndOnes(static_cast<const float*>(mask->data), positions);
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the mask's type is ", static_cast<int>(mask->type), "; it must be kByte (0) or kF32 (1)"));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<uint8_t>> ValidPositions(const PositionMask* mask,
+                                                    absl::Span<const int64_t> shape,
+                                                    int64_t positions) {
+  if (mask == nullptr) return std::vector<uint8_t>();
+  if (absl::Status sound = CheckMask(*mask, shape, positions); !sound.ok()) return sound;
+  if (positions == 0) return std::vector<uint8_t>();
+  return mask->type == PositionMask::Type::kByte
+             ? ZerosAndOnes(static_cast<const uint8_t*>(mask->data), positions)
+             : ZerosAndOnes(static_cast<const float*>(mask->data), positions);
 }
 
 absl::StatusOr<std::vector<uint8_t>> ValidTokens(const uint8_t* pad_mask, int64_t times,

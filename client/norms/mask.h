@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
@@ -20,6 +21,10 @@ namespace syncnorm::norms {
 inline const uint8_t* DataOrNull(const std::vector<uint8_t>& valid) {
   return valid.empty() ? nullptr : valid.data();
 }
+
+// Whether the mask is one for (N, C, S...) of `positions`, whatever its values.
+absl::Status CheckMask(const PositionMask& mask, absl::Span<const int64_t> shape,
+                       int64_t positions);
 
 // `mask` may be null (everything counts).  `shape` is (N, C, S...), of `positions`.
 absl::StatusOr<std::vector<uint8_t>> ValidPositions(const PositionMask* mask,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "client/norms/errors.h"
+#include "client/norms/power_norm_options.h"
 #include "client/norms/power_norm_pending.h"
 #include "client/norms/state_map.h"
 #include "proto/layer_state.h"
@@ -14,66 +15,13 @@ namespace {
 
 using norms::At;
 using norms::Invalid;
-using norms::StateEntry;
-
-absl::Status CheckOptions(const std::string& name, const PowerNormOptions& options) {
-  if (name.empty()) return absl::InvalidArgumentError("a power norm's name is empty");
-  if (options.channels <= 0) {
-    return Invalid(name, "channels is ", options.channels, "; it must be 1 or more");
-  }
-  if (options.groups <= 0 || options.channels % options.groups != 0) {
-    return Invalid(name, "groups is ", options.groups, "; it must divide channels, which is ",
-                   options.channels);
-  }
-  if (!(options.eps >= 0 && std::isfinite(options.eps))) {
-    return Invalid(name, "eps is ", options.eps, "; it must be finite and 0 or more");
-  }
-  if (!(options.group_eps > 0 && std::isfinite(options.group_eps))) {
-    return Invalid(name, "group_eps is ", options.group_eps, "; it must be finite and above 0");
-  }
-  if (!(options.alpha_fwd >= 0 && options.alpha_fwd < 1)) {
-    return Invalid(name, "alpha_fwd is ", options.alpha_fwd, "; it must be in [0, 1)");
-  }
-  if (!(options.alpha_bkw >= 0 && options.alpha_bkw < 1)) {
-    return Invalid(name, "alpha_bkw is ", options.alpha_bkw, "; it must be in [0, 1)");
-  }
-  if (options.warmup_iters < 0) {
-    return Invalid(name, "warmup_iters is ", options.warmup_iters, "; it must be 0 or more");
-  }
-  if (options.semantics != PowerNormSemantics::kReference &&
-      options.semantics != PowerNormSemantics::kPaper) {
-    return Invalid(name, "semantics is ", static_cast<int>(options.semantics),
-                   "; it must be kReference (1) or kPaper (2)");
-  }
-  if (options.schedule != PowerNormSchedule::kDeferred &&
-      options.schedule != PowerNormSchedule::kBlocking) {
-    return Invalid(name, "schedule is ", static_cast<int>(options.schedule),
-                   "; it must be kDeferred (1) or kBlocking (2)");
-  }
-  if (options.kept_forwards < 0) {
-    return Invalid(name, "kept_forwards is ", options.kept_forwards, "; it must be 0 or more");
-  }
-  return absl::OkStatus();
-}
-
-std::vector<StateEntry> Entries(const PowerNormOptions& options) {
-  std::vector<StateEntry> entries;
-  if (options.affine) {
-    entries.push_back({"weight", options.channels});
-    entries.push_back({"bias", options.channels});
-  }
-  entries.push_back({"running_phi", options.channels});
-  entries.push_back({"ema_gz", options.channels});
-  entries.push_back({"iters", 1, /*counter=*/true});
-  return entries;
-}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SyncPowerNorm>> SyncPowerNorm::Create(std::string name,
                                                                      PowerNormOptions options,
                                                                      Reducer* group) {
-  if (absl::Status ok = CheckOptions(name, options); !ok.ok()) return ok;
+  if (absl::Status ok = norms::CheckPowerNormOptions(name, options); !ok.ok()) return ok;
   std::unique_ptr<SyncPowerNorm> norm(new SyncPowerNorm(std::move(name), options));
   if (group != nullptr) {
     if (absl::Status added = group->AddLayer(norm->name_, norm.get()); !added.ok()) return added;
@@ -113,7 +61,8 @@ absl::StatusOr<std::map<std::string, std::vector<double>>> SyncPowerNorm::State(
 
 absl::Status SyncPowerNorm::LoadState(const std::map<std::string, std::vector<double>>& state) {
   if (absl::Status drained = CheckDrained("LoadState()"); !drained.ok()) return drained;
-  if (absl::Status ok = CheckState(state, Entries(options_)); !ok.ok()) return At(name_, ok);
+  if (absl::Status ok = CheckState(state, norms::PowerNormEntries(options_)); !ok.ok())
+    return At(name_, ok);
   if (options_.affine) {
     weight_ = state.at("weight");
     bias_ = state.at("bias");
@@ -155,8 +104,7 @@ absl::Status SyncPowerNorm::CheckParameters() const {
 }
 
 absl::Status SyncPowerNorm::CheckOwner(const Context& context, double grad_scale) const {
-  if (context.layer.empty()) return Invalid(name_, "the context is not that of a Forward");
-  if (context.layer != name_) return Invalid(name_, "the context is that of layer ", context.layer);
+  if (absl::Status owner = norms::CheckOwner(name_, context.layer); !owner.ok()) return owner;
   if (!(grad_scale > 0 && std::isfinite(grad_scale))) {
     return Invalid(name_, "grad_scale is ", grad_scale, "; it must be finite and above 0");
   }

@@ -177,6 +177,49 @@ TEST(GroupShrinkTest, AWorkerThatComesBackIsAdmittedAtABoundaryWithTheOthersStat
   });
 }
 
+TEST(GroupShrinkTest, AStateThatCannotBeGivenIsToldToTheWorkerThatWaitsAtOnce) {
+  auto server = StartServer("127.0.0.1:0");
+  const std::string address = server->address();
+  auto groups =
+      ConnectAll(address, 2, [](GroupOptions* options) { options->on_loss = OnLoss::kShrink; });
+  ReduceInAllRanks(groups, 0, 2);
+  struct {
+    std::string given;
+    absl::StatusCode code;
+    const char* text;
+  } const cases[] = {
+      {"", absl::StatusCode::kInternal, "the disk is full"},
+      {std::string((128 << 20) + 1, 's'), absl::StatusCode::kResourceExhausted,
+       "at most 134217728 are taken"},
+  };
+  for (const auto& each : cases) {
+    groups[1].reset();
+    absl::Status refused;
+    std::atomic<bool> over{false};
+    std::thread late([&] {
+      GroupOptions options = Options(address, 1, 2);
+      options.on_loss = OnLoss::kShrink;
+      refused = Group::Connect(options).status();
+      over = true;
+    });
+    absl::Status boundary;
+    while (boundary.ok() && !over) {
+      boundary = groups[0]
+                     ->AtBoundary([&]() -> absl::StatusOr<std::string> {
+                       if (each.given.empty()) return absl::InternalError("the disk is full");
+                       return each.given;
+                     })
+                     .status();
+    }
+    late.join();
+    EXPECT_EQ(boundary.code(), each.code) << boundary;
+    EXPECT_TRUE(absl::IsAborted(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()),
+                AllOf(HasSubstr("rank 0 (host "), HasSubstr("cannot hand its state over"),
+                      HasSubstr(each.text)));
+  }
+}
+
 TEST(GroupFinishTest, OthersGoOnWithoutAMemberThatHasFinishedUntilAllHave) {
   auto server = StartServer("127.0.0.1:0");
   const auto groups = ConnectAll(server->address(), 3,

@@ -74,6 +74,22 @@ TEST_F(JoinTest, TriesAgainUntilTheCoordinatorIsThere) {
   EXPECT_GT(transport_.retries[2], transport_.retries[0]);
 }
 
+// The group may have formed: the coordinator waits for a member 150 ms.
+TEST_F(JoinTest, OneWhoseStreamBreaksAfterItsJoinWentOutIsBackAsFastAsAMember) {
+  join_.join_timeout = absl::Seconds(60);
+  const FakeTransport::Script broken = {.delay = absl::Seconds(4),
+                                        .end = absl::UnavailableError("reset")};
+  for (int i = 0; i < 6; ++i) transport_.scripts.push_back(Refused());
+  for (int i = 0; i < 4; ++i) transport_.scripts.push_back(broken);
+  transport_.scripts.push_back({.messages = {Joined()}});
+  ASSERT_TRUE(Join().ok());
+  ASSERT_THAT(transport_.retries, SizeIs(10));
+  EXPECT_GT(transport_.retries[5], absl::Milliseconds(750)) << "nobody was there";
+  EXPECT_LT(transport_.retries[6], absl::Milliseconds(62));
+  EXPECT_EQ(transport_.retries[7], 2 * transport_.retries[6]);
+  EXPECT_LE(transport_.retries[9], absl::Milliseconds(250));
+}
+
 TEST_F(JoinTest, TellsTheCoordinatorTheTimeThatIsLeft) {
   transport_.scripts = {Refused(), {.messages = {Joined()}}};
   ASSERT_TRUE(Join().ok());

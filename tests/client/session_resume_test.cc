@@ -50,6 +50,7 @@ wire::CoordinatorMessage MakeJoined(uint64_t epoch = 7,
   message.joined.first_round = 1;
   message.joined.members = members;
   message.joined.epoch_first_round = 1;
+  message.joined.tickets = {21, 22, 23};
   return message;
 }
 
@@ -174,6 +175,7 @@ TEST(SessionResumeTest, ABrokenStreamEndsNothingAndTheNextOneBeginsWithHowFarItI
   EXPECT_THAT(resume.members, ElementsAre(0, 1, 2));
   EXPECT_FALSE(resume.finished);
   EXPECT_EQ(resume.first_round, 1u);
+  EXPECT_THAT(resume.tickets, ElementsAre(21, 22, 23));
   EXPECT_THAT(s.restored, ElementsAre("answer 1"));
 }
 
@@ -590,6 +592,34 @@ TEST(SessionEpochTest, AStateIsHandedOverInPieces) {
   const ReduceKey key{"a", Direction::kForward, 1, DType::kF32};
   EXPECT_EQ(*late.Submit(key, Moments::Sums(1, 2, Precision::kF64), s.now, &s.bytes), 41u)
       << "where the group is";
+}
+
+TEST(SessionEpochTest, AStateThatCannotBeGivenIsOnePieceThatSaysWhy) {
+  Speaker s(OnLoss::kShrink);
+  const std::vector<Bytes> pieces = s.session.HandOver(absl::InternalError("the disk is full"));
+  ASSERT_THAT(pieces, SizeIs(1));
+  EXPECT_EQ(Decoded(pieces[0]).handover.failure, "INTERNAL: the disk is full");
+  EXPECT_FALSE(Decoded(pieces[0]).handover.last);
+}
+
+TEST(SessionEpochTest, AStateBeyondTheLimitEndsTheJoinNamingBothSizes) {
+  Session late("10.0.0.1:5000", MakeJoin(OnLoss::kShrink));
+  absl::Time now = absl::UnixEpoch();
+  std::vector<Session::Completion> none;
+  const auto receive = [&](size_t bytes) {
+    wire::CoordinatorMessage message;
+    message.kind = Kind::kHandover;
+    message.handover.chunk.resize(bytes);
+    late.Receive(&message, "", now, &none);
+  };
+  receive(Session::kMaxState);
+  EXPECT_EQ(late.phase(), Phase::kJoining);
+  receive(1);
+  EXPECT_TRUE(absl::IsResourceExhausted(late.failure()));
+  EXPECT_THAT(Text(late.failure()),
+              AllOf(HasSubstr("rank 2 of group world at 10.0.0.1:5000"),
+                    HasSubstr("has 134217729 bytes or more, at most 134217728 are taken")));
+  EXPECT_TRUE(late.handed_over().empty());
 }
 
 TEST(SessionEpochTest, AnEmptyStateIsOnePieceToo) {

@@ -369,7 +369,7 @@ TEST(SessionJoinTest, AnotherProtocolIsRefusedWithBothVersions) {
   std::vector<Session::Completion> done;
   session.Receive(&joined, "", absl::UnixEpoch(), &done);
   EXPECT_EQ(session.failure().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(Text(session.failure()), AllOf(HasSubstr("protocol 2.1"), HasSubstr("speaks 1.1")));
+  EXPECT_THAT(Text(session.failure()), AllOf(HasSubstr("protocol 2.2"), HasSubstr("speaks 1.2")));
 }
 
 TEST(SessionJoinTest, AnotherWorldIsABreachOfTheProtocol) {

@@ -52,6 +52,7 @@ wire::Join Members::MakeJoin(uint32_t rank, uint32_t life) const {
   join.pid = 100 * (rank + 1) + life;
   join.incarnation = absl::StrCat("rank", rank, "life", life);
   join.incarnation.resize(wire::kIncarnationBytes, '-');
+  join.ticket = join.pid;
   join.round_timeout = absl::Seconds(60);
   join.join_timeout = absl::Seconds(120);
   join.on_loss = plan_.on_loss;

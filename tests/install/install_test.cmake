@@ -26,4 +26,7 @@ run("${CMAKE_COMMAND}" -S "${CONSUMER}" -B "${WORK}/build" -G "${GENERATOR}"
 run("${CMAKE_COMMAND}" --build "${WORK}/build")
 run("${WORK}/build/consumer")
 run("${WORK}/build/worker")
+if(EXISTS "${WORK}/build/gpu")
+  run("${WORK}/build/gpu")
+endif()
 run("${WORK}/prefix/bin/syncnorm-coordinator" --version)

@@ -1,7 +1,8 @@
 // What the kernel tests share.
 //
-//   Backends()  every backend of this machine: the scalar definition, and the
-//               SIMD body once for each instruction set the CPU has.
+//   Backends()  the backends under test.  The test sources are linked once with
+//               cpu_backends.cc (the scalar definition, and the SIMD body once for each
+//               instruction set the CPU has) and once with cuda/cuda_backends.cc.
 //   Memory      a tensor's memory with poison around it, read without the code
 //               under test.
 //   Tolerance   the bounds of each dtype.
@@ -19,9 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "gtest/gtest.h"
-#include "hwy/highway.h"
 #include "kernels/element.h"
 #include "kernels/kernels.h"
 #include "tests/kernels/half_format.h"
@@ -30,41 +29,23 @@ namespace syncnorm::kernels {
 
 // ---- Backends ------------------------------------------------------------------
 
-// A backend by name; Run() calls f with it and fails the test if another
-// instruction set answers than was asked for.
+// A backend by name; Run() calls a test's body with it.
 class Backend {
  public:
-  static Backend ScalarLoops() { return Backend("scalar", 0); }
-  static Backend Simd(int64_t target) {
-    if (target == HWY_SCALAR) return Backend("one_lane", target);
-    return Backend(absl::AsciiStrToLower(hwy::TargetName(target)), target);
-  }
+  using Body = std::function<void(const Kernels&)>;
+  Backend(std::string name, std::function<void(const Body&)> run)
+      : name_(std::move(name)), run_(std::move(run)) {}
 
   const std::string& name() const { return name_; }
-
-  void Run(const std::function<void(const Kernels&)>& f) const {
-    if (target_ == 0) return f(Scalar());
-    hwy::SetSupportedTargetsForTest(target_);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    EXPECT_EQ(Cpu().name(), name_) << "the target was not reached";
-    f(Cpu());
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
+  void Run(const Body& body) const { run_(body); }
 
  private:
-  Backend(std::string name, int64_t target) : name_(std::move(name)), target_(target) {}
-
   std::string name_;
-  int64_t target_;
+  std::function<void(const Body&)> run_;
 };
 
-// The SIMD body with one lane is among the targets too.
-inline std::vector<Backend> Backends() {
-  std::vector<Backend> all = {Backend::ScalarLoops()};
-  for (int64_t target : hwy::SupportedAndGeneratedTargets()) all.push_back(Backend::Simd(target));
-  return all;
-}
+// Not empty.
+std::vector<Backend> Backends();
 
 // ---- Memory ---------------------------------------------------------------------
 

@@ -229,6 +229,20 @@ TEST(CodecTest, RefusesAJoinWithBadNamesOrRanks) {
   refused([](Join& j) { j.world_size = 5000; }, "world_size 5000, expected 1 to 4096");
 }
 
+TEST(CodecTest, RefusesTicketsThatAreNotOneARank) {
+  Codec codec;
+  Join join = SampleJoinWithTicket();
+  join.resume->tickets.pop_back();
+  WorkerMessage decoded;
+  EXPECT_THAT(std::string(codec.Decode(codec.Encode(join), &decoded).message()),
+              HasSubstr("join: resume: tickets: 3 for a world size of 4"));
+  Joined joined = SampleJoinedWithTickets();
+  joined.tickets.push_back(1);
+  CoordinatorMessage answer;
+  EXPECT_THAT(std::string(codec.Decode(codec.Encode(joined), &answer).message()),
+              HasSubstr("joined: tickets: 3 for a world size of 2"));
+}
+
 TEST(CodecTest, EveryPrefixAndEveryFlippedByteIsDecodedOrRefusedNeverWorse) {
   Codec codec;
   const std::string bytes = codec.Encode(SampleContribution());

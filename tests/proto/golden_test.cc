@@ -1,4 +1,4 @@
-// The bytes of every message, as versions 1.0 and 1.1 of the protocol wrote them.  A
+// The bytes of every message, as versions 1.0, 1.1 and 1.2 of the protocol wrote them.  A
 // failure here means that a peer of an earlier build would read something
 // else: add a field, or raise protocol_major; do not rewrite the file.
 //
@@ -75,6 +75,34 @@ TEST(GoldenTest, MessagesThatOneDotOneAddedAreWrittenAsItWroteThem) {
   ExpectGoldenBytes("member_state", EncodeMemberState(SampleMemberState()));
   ExpectGoldenBytes("handover_from_worker", codec.EncodeFromWorker(Handover{"state", true}));
   ExpectGoldenBytes("handover_to_worker", codec.EncodeToWorker(Handover{"state", true}));
+}
+
+TEST(GoldenTest, MessagesThatOneDotTwoAddedToAreWrittenAsItWroteThem) {
+  ExpectGolden("join_ticket", SampleJoinWithTicket());
+  ExpectGolden("joined_tickets", SampleJoinedWithTickets());
+  Codec codec;
+  ExpectGoldenBytes("handover_failure",
+                    codec.EncodeFromWorker(Handover{"", false, "INTERNAL: disk full"}));
+}
+
+TEST(GoldenTest, BytesOfOneDotTwoAreReadAsTheyWereMeant) {
+  Codec codec;
+  WorkerMessage worker;
+  ASSERT_TRUE(codec.Decode(Read("join_ticket"), &worker).ok());
+  EXPECT_EQ(worker.join.ticket, SampleJoinWithTicket().ticket);
+  ASSERT_TRUE(worker.join.resume.has_value());
+  EXPECT_EQ(worker.join.resume->tickets, SampleJoinWithTicket().resume->tickets);
+  ASSERT_TRUE(codec.Decode(Read("join"), &worker).ok());
+  EXPECT_EQ(worker.join.ticket, 0u) << "left over from the message before";
+  ASSERT_TRUE(codec.Decode(Read("handover_failure"), &worker).ok());
+  EXPECT_EQ(worker.handover.failure, "INTERNAL: disk full");
+  ASSERT_TRUE(codec.Decode(Read("handover_from_worker"), &worker).ok());
+  EXPECT_TRUE(worker.handover.failure.empty()) << "left over from the message before";
+  CoordinatorMessage answer;
+  ASSERT_TRUE(codec.Decode(Read("joined_tickets"), &answer).ok());
+  EXPECT_EQ(answer.joined.tickets, SampleJoinedWithTickets().tickets);
+  ASSERT_TRUE(codec.Decode(Read("joined_resumed"), &answer).ok());
+  EXPECT_TRUE(answer.joined.tickets.empty());
 }
 
 TEST(GoldenTest, BytesOfOneDotOneAreReadAsTheyWereMeant) {

@@ -106,6 +106,23 @@ inline EpochChanged SampleEpochChanged() {
   return {8, 43, {0, 1}, {"node-7", "node-8"}, "rank 1 (host node-8) was admitted", {1}, 0};
 }
 
+// What 1.2 added.
+
+inline Join SampleJoinWithTicket() {
+  Join join = SampleResumingJoin();
+  join.protocol_minor = 2;
+  join.ticket = 0x3132333435363738;
+  join.resume->tickets = {0x2122232425262728, 0, 0, 0x3132333435363738};
+  return join;
+}
+
+inline Joined SampleJoinedWithTickets() {
+  Joined joined = SampleResumedJoined();
+  joined.protocol_minor = 2;
+  joined.tickets = {0x2122232425262728, 0};
+  return joined;
+}
+
 inline LayerState SampleLayerState() { return {{"running_mean", {0.5, -1.25}}, {"steps", {17}}}; }
 
 inline MemberState SampleMemberState() {

@@ -87,12 +87,24 @@ TEST_F(CoordinatorTest, ADuplicateRankWhileJoiningIsToldToAll) {
 TEST_F(CoordinatorTest, TheSameProcessMayJoinAgainWhileTheGroupForms) {
   const StreamId old = world_.Join(MakeJoin(0, 2));
   const StreamId fresh = world_.Join(MakeJoin(0, 2));
-  EXPECT_EQ(world_.TakeFailure(old).code, absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(world_.TakeFailure(old).code, absl::StatusCode::kUnavailable) << "it tries again";
   EXPECT_TRUE(world_.closed(old));
   world_.Disconnect(old);
   const StreamId other = world_.Join(MakeJoin(1, 2));
   EXPECT_EQ(world_.TakeJoined(fresh).epoch, 1u);
   world_.TakeJoined(other);
+}
+
+TEST_F(CoordinatorTest, ASecondMembershipOfAProcessEndsItsFirst) {
+  const StreamId old = world_.Join(MakeJoin(0, 2));
+  wire::Join again = MakeJoin(0, 2);
+  again.ticket = 77;
+  const StreamId fresh = world_.Join(again);
+  const Failure failure = world_.TakeFailure(old);
+  EXPECT_EQ(failure.code, absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(failure.text, HasSubstr("this worker was replaced by rank 0 (host h0, pid 100)"));
+  world_.Join(MakeJoin(1, 2));
+  world_.TakeJoined(fresh);
 }
 
 TEST_F(CoordinatorTest, ALivingRankIsRefusedToANewcomerAndTheEpochGoesOn) {
@@ -149,7 +161,7 @@ TEST_F(CoordinatorTest, AnUnknownProtocolIsRefusedNamingBothVersions) {
   const StreamId stream = world_.Join(join);
   const Failure failure = world_.TakeFailure(stream);
   EXPECT_EQ(failure.code, absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(failure.text, AllOf(HasSubstr("protocol 2.7"), HasSubstr("speaks 1.1")));
+  EXPECT_THAT(failure.text, AllOf(HasSubstr("protocol 2.7"), HasSubstr("speaks 1.2")));
 }
 
 TEST_F(CoordinatorTest, BadJoinsAreRefused) {
@@ -206,6 +218,21 @@ TEST_F(CoordinatorTest, AGroupThatIsOverCountsForAsLongAsItHasStreams) {
   EXPECT_EQ(world.TakeFailure(old[1]).ranks, std::vector<uint32_t>{0});
   for (const StreamId stream : old) world.Disconnect(stream);
   world.Form(2);
+}
+
+TEST_F(CoordinatorTest, AWorkerThatIsReplacedIsToldByWhom) {
+  Settings settings = WithoutGrace();
+  settings.timeouts.replace_duplicates = true;
+  CoreWorld world(settings);
+  const std::vector<StreamId> old = world.Form(2);
+  world.Join(Stranger(0, 2));
+  const Failure replaced = world.TakeFailure(old[0]);
+  EXPECT_EQ(replaced.code, absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(replaced.text, AllOf(HasSubstr("group \"world\" epoch 1"),
+                                   HasSubstr("replaced by rank 0 (host elsewhere, pid 999)")));
+  EXPECT_THAT(
+      world.TakeFailure(old[1]).text,
+      HasSubstr("rank 0 (host h0, pid 100) was replaced by rank 0 (host elsewhere, pid 999)"));
 }
 
 TEST_F(CoordinatorTest, AStreamThatDoesNotJoinIsClosed) {

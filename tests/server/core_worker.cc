@@ -10,7 +10,8 @@
 namespace syncnorm::server {
 
 void CoreWorker::Join(CoreWorld* world) {
-  const wire::Join join = std::move(join_);
+  wire::Join join = std::move(join_);
+  if (heard_) join.ticket += 1000;
   *this = CoreWorker(join);
   world_ = world;
   stream_ = world->Join(join_);
@@ -77,7 +78,8 @@ void CoreWorker::Remember(const Got& got) {
   switch (got.message.kind) {
     case Kind::kJoined: {
       const wire::Joined& joined = got.message.joined;
-      joined_ = true;
+      joined_ = heard_ = true;
+      known_.tickets = joined.tickets;
       known_.run_id = joined.run_id;
       known_.coordinator_id = joined.coordinator_id;
       known_.first_round = joined.epoch_first_round;

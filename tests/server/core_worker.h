@@ -21,7 +21,8 @@ class CoreWorker {
 
   explicit CoreWorker(const wire::Join& join) : join_(join) {}
 
-  // On a new stream, as one that knows of no run.
+  // On a new stream, as one that knows of no run: again for the same membership if it has not heard
+  // that it has joined, else for another one.
   void Join(CoreWorld* world);
   // On a new stream, as a member; brings its answers along.  What is unanswered is sent again by
   // Take().
@@ -33,7 +34,8 @@ class CoreWorker {
   void Contribute(bool boundary = false);
   void ContributeAs(const wire::Contribution& contribution);
   void Finish();
-  void HandOver(const std::string& chunk, bool last) { world_->HandOver(stream_, chunk, last); }
+  void HandOver(const std::string& chunk, bool last) { world_->HandOver(stream_, {chunk, last}); }
+  void CannotHandOver(const std::string& why) { world_->HandOver(stream_, {"", false, why}); }
   void Leave();
   void Disconnect() { world_->Disconnect(stream_); }
   // The stream is over: the world it was in is gone.
@@ -67,6 +69,7 @@ class CoreWorker {
   CoreWorld* world_ = nullptr;
   StreamId stream_ = 0;
   bool joined_ = false;
+  bool heard_ = false;  // a Joined, once
   wire::Resume known_;
   uint64_t next_ = 1;
   uint64_t settled_ = 0;

@@ -31,6 +31,7 @@ wire::Join MakeJoin(uint32_t rank, uint32_t world_size, const std::string& group
   join.host = absl::StrCat("h", rank);
   join.pid = 100 + rank;
   join.incarnation = absl::StrCat("incarnation---", 10 + rank);
+  join.ticket = 1 + rank;
   return join;
 }
 
@@ -93,8 +94,8 @@ void CoreWorld::Finish(StreamId stream) {
   Deliver();
 }
 
-void CoreWorld::HandOver(StreamId stream, const std::string& chunk, bool last) {
-  core_.OnHandover(now_, stream, wire::Handover{chunk, last}, &output_);
+void CoreWorld::HandOver(StreamId stream, const wire::Handover& piece) {
+  core_.OnHandover(now_, stream, piece, &output_);
   Deliver();
 }
 

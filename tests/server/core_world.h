@@ -62,7 +62,7 @@ class CoreWorld {
   void ContributeAs(StreamId stream, wire::Contribution contribution);
   void Restore(StreamId stream, const std::string& answer);
   void Finish(StreamId stream);
-  void HandOver(StreamId stream, const std::string& chunk, bool last);
+  void HandOver(StreamId stream, const wire::Handover& piece);
   void Leave(StreamId stream, const std::string& reason = "");
   void Disconnect(StreamId stream);
   void Malformed(StreamId stream, const std::string& what);

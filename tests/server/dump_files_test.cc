@@ -87,6 +87,29 @@ TEST_F(DumpFilesTest, AGroupsNameBecomesAFileNameWithinTheDirectory) {
   EXPECT_THAT(Names(), ElementsAre("syncnorm-.._.._x-1-1.json"));
 }
 
+TEST_F(DumpFilesTest, ADirectoryThatCannotBeRightIsToldWithTheReason) {
+  EXPECT_TRUE(DumpFiles::Check(directory_.string()).ok());
+  const std::string file = directory_ / "file", missing = directory_ / "missing";
+  std::ofstream(file) << "no directory";
+  EXPECT_EQ(DumpFiles::Check(file), absl::FailedPreconditionError(absl::StrCat(
+                                        "cannot write dumps to ", file, ": Not a directory")));
+  EXPECT_EQ(DumpFiles::Check(missing),
+            absl::FailedPreconditionError(
+                absl::StrCat("cannot write dumps to ", missing, ": No such file or directory")));
+}
+
+TEST_F(DumpFilesTest, ADirectoryThatMayNotBeWrittenToIsToldWithTheReason) {
+  fs::permissions(directory_, static_cast<fs::perms>(0555));
+  // Root may write everywhere; nobody may not.
+  constexpr uid_t kNobody = 65534;
+  const bool root = geteuid() == 0;
+  ASSERT_TRUE(!root || seteuid(kNobody) == 0);
+  const absl::Status status = DumpFiles::Check(directory_.string());
+  ASSERT_TRUE(!root || seteuid(0) == 0);
+  EXPECT_EQ(status, absl::FailedPreconditionError(absl::StrCat(
+                        "cannot write dumps to ", directory_.string(), ": Permission denied")));
+}
+
 TEST_F(DumpFilesTest, ADirectoryThatIsGoneIsCountedAndWrittenToWhenItIsBack) {
   fs::remove(directory_);
   DumpFiles files(directory_.string());

@@ -440,6 +440,32 @@ TEST_F(ElasticTest, AStateThatIsNotHandedOverInTimeTurnsTheAdmittedAway) {
   Reduce({&w[0]});
 }
 
+TEST_F(ElasticTest, AMemberThatCannotHandItsStateOverTurnsTheAdmittedAwayAtOnceWithTheReason) {
+  std::vector<CoreWorker> w = Form(3);
+  w[1].Disconnect();
+  CoreWorker late = Late(1, 3);
+  late.Join(&world_);
+  for (const int rank : {0, 2}) w[rank].Take();
+  Reduce({&w[0], &w[2]}, /*boundary=*/true);
+  w[0].HandOver("half of it", false);
+  w[0].CannotHandOver("INTERNAL: the disk is full");
+  late.Take();
+  const Failure failure = late.failures().at(0);
+  EXPECT_EQ(failure.code, absl::StatusCode::kAborted);
+  EXPECT_THAT(failure.text, HasSubstr("was admitted, but rank 0 (host h0, pid 100) cannot hand its "
+                                      "state over: INTERNAL: the disk is full; join again"));
+  for (const int rank : {0, 2}) {
+    w[rank].Take();
+    EXPECT_EQ(w[rank].known().members, (std::vector<uint32_t>{0, 2}));
+  }
+  Reduce({&w[0], &w[2]});
+  late.Join(&world_);
+  Reduce({&w[0], &w[2]}, /*boundary=*/true);
+  w[0].HandOver("all of it", true);
+  late.Take();
+  EXPECT_TRUE(late.joined()) << "at the next boundary";
+}
+
 TEST_F(ElasticTest, AHandoverThatNobodyAskedForBreaksTheProtocol) {
   std::vector<CoreWorker> w = Form(3);
   w[2].Disconnect();

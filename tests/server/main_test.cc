@@ -73,7 +73,7 @@ TEST(MainTest, HelpNamesTheFlagsAndTheirDefaults) {
 TEST(MainTest, VersionIsOneLine) {
   const Ran ran = RunToEnd({kProgram, "--version"});
   EXPECT_EQ(ran.status, 0);
-  EXPECT_THAT(ran.output, AllOf(StartsWith("syncnorm-coordinator "), HasSubstr("protocol 1.1")));
+  EXPECT_THAT(ran.output, AllOf(StartsWith("syncnorm-coordinator "), HasSubstr("protocol 1.2")));
 }
 
 TEST(MainTest, BadCommandLinesAreOneClearLine) {
@@ -94,6 +94,8 @@ TEST(MainTest, BadCommandLinesAreOneClearLine) {
   ExpectOneLine(RunToEnd({kProgram, "argument"}), "unexpected argument \"argument\"");
   ExpectOneLine(RunToEnd({kProgram, "--listen=127.0.0.1:0", "--port_file=/nowhere/port"}),
                 "cannot write port file /nowhere/port");
+  ExpectOneLine(RunToEnd({kProgram, "--listen=127.0.0.1:0", "--dump_dir=/nowhere"}),
+                "cannot write dumps to /nowhere: No such file or directory");
 }
 
 TEST(MainTest, RefusesPlaintextThatOtherMachinesCanReachUnlessToldTo) {

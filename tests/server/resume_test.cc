@@ -24,15 +24,23 @@ class ResumeTest : public testing::Test {
  protected:
   // Workers of one group, joined.
   std::vector<CoreWorker> Form(uint32_t size, OnLoss on_loss = OnLoss::kFail) {
+    std::vector<CoreWorker> workers = FormUnheard(&first_, size, /*unheard=*/size, on_loss);
+    for (CoreWorker& worker : workers) EXPECT_TRUE(worker.joined());
+    return workers;
+  }
+  // The same, but that the rank `unheard` has not read its Joined.
+  static std::vector<CoreWorker> FormUnheard(CoreWorld* world, uint32_t size, uint32_t unheard,
+                                             OnLoss on_loss = OnLoss::kFail) {
     std::vector<CoreWorker> workers;
     for (uint32_t rank = 0; rank < size; ++rank) {
       wire::Join join = MakeJoin(rank, size);
       join.on_loss = on_loss;
       workers.emplace_back(join);
     }
-    for (CoreWorker& worker : workers) worker.Join(&first_);
-    for (CoreWorker& worker : workers) worker.Take();
-    for (CoreWorker& worker : workers) EXPECT_TRUE(worker.joined());
+    for (CoreWorker& worker : workers) worker.Join(world);
+    for (CoreWorker& worker : workers) {
+      if (worker.rank() != unheard) worker.Take();
+    }
     return workers;
   }
   static void Reduce(std::vector<CoreWorker>* workers, int rounds = 1) {
@@ -51,6 +59,7 @@ class ResumeTest : public testing::Test {
     wire::Join join = MakeJoin(rank, size);
     join.incarnation = "another process.";
     join.pid = 999;
+    join.ticket = 999;
     join.on_loss = on_loss;
     return CoreWorker(join);
   }
@@ -226,7 +235,7 @@ TEST_F(ResumeTest, ARunOfAnotherGroupIsNotFoundUnderAnotherName) {
 }
 
 TEST_F(ResumeTest, AWorkerThatJoinsAnewBeforeItHeardThatItHasJoinedTakesItsOwnSeat) {
-  std::vector<CoreWorker> workers = Form(2);
+  std::vector<CoreWorker> workers = FormUnheard(&first_, 2, /*unheard=*/1);
   const StreamId old = workers[1].stream();
   workers[0].Contribute();
   workers[1].Join(&first_);
@@ -239,6 +248,33 @@ TEST_F(ResumeTest, AWorkerThatJoinsAnewBeforeItHeardThatItHasJoinedTakesItsOwnSe
     worker.Take();
     EXPECT_EQ(worker.unanswered(), 0u);
   }
+}
+
+// It may have had results of the first one, of which the others have not heard.
+TEST_F(ResumeTest, ASecondMembershipOfAProcessIsNotTakenForTheFirst) {
+  std::vector<CoreWorker> workers = Form(2);
+  workers[1].Join(&first_);
+  workers[0].Take();
+  ASSERT_EQ(workers[0].failures().size(), 1u);
+  EXPECT_THAT(workers[0].failures()[0].text,
+              HasSubstr("was replaced by rank 1 (host h1, pid 101)"));
+}
+
+TEST_F(ResumeTest, AJoinThatWasLongOnItsWayHarmsNobody) {
+  std::vector<CoreWorker> workers = Form(2);
+  workers[1].Disconnect();
+  workers[1].Resume(&first_);
+  const StreamId late = first_.Join(MakeJoin(1, 2));
+  EXPECT_THAT(first_.TakeFailure(late).text, HasSubstr("knows that it has joined"));
+  for (CoreWorker& worker : workers) worker.Take();
+  Reduce(&workers);
+  CoreWorld* second = Restart();
+  workers[1].Resume(second);
+  const StreamId later = second->Join(MakeJoin(1, 2));
+  EXPECT_THAT(second->TakeFailure(later).text, HasSubstr("knows that it has joined"));
+  workers[0].Resume(second);
+  for (CoreWorker& worker : workers) worker.Take();
+  Reduce(&workers);
 }
 
 TEST_F(ResumeTest, AWorkerThatJoinsAnewTakesItsOldStreamsPlaceAndHarmsNobodyAfterwards) {
@@ -457,28 +493,87 @@ TEST_F(ResumeTest, UnderShrinkAMemberThatDoesNotBringItsAnswersIsGoneWithoutToo)
   EXPECT_EQ(workers[0].known().members, std::vector<uint32_t>{0});
 }
 
-TEST_F(ResumeTest, AFreshWorkerIsSeatedWhereNobodyHasAnyAnswer) {
+// A member whose Joined got lost with the coordinator does not know that there is a run.
+
+TEST_F(ResumeTest, AMemberThatHasNotHeardOfItsRunIsSeatedInIt) {
+  for (const OnLoss on_loss : {OnLoss::kFail, OnLoss::kShrink, OnLoss::kFinish}) {
+    CoreWorld first(WithGrace(1));
+    std::vector<CoreWorker> workers = FormUnheard(&first, 2, /*unheard=*/1, on_loss);
+    workers[0].Contribute();
+    CoreWorld* second = Restart();
+    workers[0].Resume(second);
+    workers[1].Join(second);
+    for (CoreWorker& worker : workers) {
+      worker.Take();
+      EXPECT_TRUE(worker.joined());
+      EXPECT_EQ(worker.known().epoch, workers[0].known().epoch);
+      EXPECT_EQ(worker.known().run_id, workers[0].known().run_id);
+    }
+    workers[1].Contribute();
+    for (CoreWorker& worker : workers) worker.Take();
+    EXPECT_EQ(workers[0].answers(), workers[1].answers());
+    EXPECT_EQ(workers[1].answers().size(), 1u);
+  }
+}
+
+TEST_F(ResumeTest, OneThatTakesThePlaceOfAMemberEndsARunEvenIfNobodyHasAnAnswer) {
+  std::vector<CoreWorker> workers = Form(2);
+  CoreWorld* second = Restart();
+  workers[0].Resume(second);
+  CoreWorker fresh = Stranger(1, 2);
+  fresh.Join(second);
+  EXPECT_EQ(workers[0].TakeFailure().code, absl::StatusCode::kAborted);
+  workers[0].Join(second);
+  fresh.Take();
+  EXPECT_TRUE(fresh.joined());
+  EXPECT_NE(fresh.known().run_id, workers[1].known().run_id)
+      << "which others may have gone on with";
+}
+
+TEST_F(ResumeTest, TheSameProcessWithAnotherMembershipTakesThePlaceOfTheOneBefore) {
+  std::vector<CoreWorker> workers = Form(2);
+  CoreWorld* second = Restart();
+  workers[0].Resume(second);
+  workers[1].Join(second);  // has heard, and may have had results
+  EXPECT_EQ(workers[0].TakeFailure().code, absl::StatusCode::kAborted);
+}
+
+// A superseded process is first to resume; the one that took its place was a member of its own run.
+TEST_F(ResumeTest, ARunIsGoneOnWithByItsMembersOnly) {
   std::vector<CoreWorker> workers = Form(2);
   CoreWorld* second = Restart();
   workers[0].Resume(second);
   CoreWorker fresh = Stranger(1, 2);
   fresh.Join(second);
   workers[0].Take();
-  fresh.Take();
-  EXPECT_TRUE(workers[0].joined());
-  EXPECT_TRUE(fresh.joined());
-  workers[0].Contribute();
-  fresh.Contribute();
-  workers[0].Take();
-  fresh.Take();
-  EXPECT_EQ(workers[0].answers(), fresh.answers());
-  EXPECT_EQ(fresh.answers().size(), 1u);
+  workers[0].Join(second);
+  std::vector<CoreWorker> later = {workers[0], fresh};
+  for (CoreWorker& worker : later) worker.Take();
+  Reduce(&later, 2);
+  CoreWorld* third = Restart();
+  workers[1].Resume(third);  // of the run before
+  CoreWorker another = Stranger(0, 2);
+  another.Join(third);
+  EXPECT_EQ(workers[1].TakeFailure().code, absl::StatusCode::kAborted);
+  another.Take();
+  EXPECT_FALSE(another.joined());
 }
 
-TEST_F(ResumeTest, AFreshWorkerThatIsFirstGivesWayToOnesThatHaveNoAnswers) {
-  std::vector<CoreWorker> workers = Form(2);
+TEST_F(ResumeTest, UnderShrinkOneThatTakesThePlaceOfAMemberWaitsThoughNobodyHasAnAnswer) {
+  std::vector<CoreWorker> workers = Form(2, OnLoss::kShrink);
   CoreWorld* second = Restart();
-  workers[0].Join(second);  // had not heard that it has joined
+  workers[0].Resume(second);
+  CoreWorker fresh = Stranger(1, 2, OnLoss::kShrink);
+  fresh.Join(second);
+  workers[0].Take();
+  EXPECT_EQ(workers[0].known().members, std::vector<uint32_t>{0});
+  EXPECT_TRUE(fresh.Take().empty());
+}
+
+TEST_F(ResumeTest, AMemberThatHasNotHeardOfItsRunGivesWayToOnesThatHave) {
+  std::vector<CoreWorker> workers = FormUnheard(&first_, 2, /*unheard=*/0);
+  CoreWorld* second = Restart();
+  workers[0].Join(second);
   workers[1].Resume(second);
   workers[0].Take();
   EXPECT_FALSE(workers[0].joined()) << "told that the coordinator is not ready: joins again";
@@ -491,19 +586,26 @@ TEST_F(ResumeTest, AFreshWorkerThatIsFirstGivesWayToOnesThatHaveNoAnswers) {
   EXPECT_EQ(workers[0].known().run_id, workers[1].known().run_id);
 }
 
-TEST_F(ResumeTest, AFreshWorkerThatWasSeatedCannotGoOnWithOnesThatHaveAnswers) {
-  std::vector<CoreWorker> workers = Form(3);
-  for (CoreWorker& worker : workers) worker.Contribute();
-  workers[2].Take();  // the others lost it
+// Rounds that failed by their deadline, as it had not heard.
+TEST_F(ResumeTest, AMemberThatHasNotHeardOfItsRunIsToldWhatTheOthersWere) {
+  std::vector<CoreWorker> workers = FormUnheard(&first_, 2, /*unheard=*/1);
+  workers[0].Contribute();
+  first_.Pass(absl::Seconds(60));
+  workers[0].Take();
+  ASSERT_EQ(workers[0].answers().size(), 1u);
   CoreWorld* second = Restart();
+  workers[1].Join(second);
   workers[0].Resume(second);
-  CoreWorker fresh = Stranger(1, 3);
-  fresh.Join(second);
-  workers[2].Resume(second);
-  EXPECT_EQ(workers[0].TakeFailure().code, absl::StatusCode::kAborted);
-  EXPECT_THAT(fresh.TakeFailure().text, HasSubstr("started anew"));
-  EXPECT_TRUE(second->closed(workers[2].stream()));
-  EXPECT_EQ(second->core().snapshot().groups, 0u);
+  workers[1].Take();
+  workers[1].Join(second);
+  for (CoreWorker& worker : workers) {
+    worker.Take();
+    EXPECT_TRUE(worker.joined());
+  }
+  workers[1].Contribute();
+  workers[1].Take();
+  EXPECT_EQ(workers[0].answers(), workers[1].answers());
+  Reduce(&workers);
 }
 
 TEST_F(ResumeTest, AFreshWorkerEndsTheResumptionAndIsInANewGroup) {
@@ -523,6 +625,34 @@ TEST_F(ResumeTest, AFreshWorkerEndsTheResumptionAndIsInANewGroup) {
   EXPECT_TRUE(fresh.joined());
   EXPECT_EQ(fresh.known().epoch, 2u) << "epochs grow across restarts";
   EXPECT_NE(fresh.known().run_id, 0u);
+}
+
+TEST_F(ResumeTest, OneThatDoesNotAgreeWithARunThatResumesIsRefusedAloneNamingBothValues) {
+  std::vector<CoreWorker> workers = Form(3);
+  workers[0].join().job = "run-1";
+  Reduce(&workers);
+  CoreWorld* second = Restart();
+  workers[0].Resume(second);
+  wire::Join world_size = Stranger(1, 7).join(), on_loss = Stranger(1, 3).join();
+  wire::Join non_finite = on_loss, job = on_loss;
+  on_loss.on_loss = OnLoss::kShrink;
+  non_finite.non_finite = NonFinite::kDrop;
+  job.job = "run-2";
+  const std::pair<wire::Join, const char*> cases[] = {
+      {world_size, "says world_size 7, rank 0 (host h0, pid 100) said 3 before"},
+      {on_loss, "says on_loss shrink, rank 0 (host h0, pid 100) said fail before"},
+      {non_finite, "says non_finite drop, rank 0 (host h0, pid 100) said fail before"},
+      {job, "belongs to job \"run-2\", rank 0 (host h0, pid 100) to job \"run-1\""},
+  };
+  for (const auto& [join, text] : cases) {
+    const Failure failure = second->TakeFailure(second->Join(join));
+    EXPECT_THAT(failure.text, AllOf(HasSubstr("rank 1 (host h1, pid 999)"), HasSubstr(text),
+                                    HasSubstr("the run is resumed without the newcomer")));
+  }
+  for (const int rank : {1, 2}) workers[rank].Resume(second);
+  for (CoreWorker& worker : workers) worker.Take();
+  Reduce(&workers);
+  EXPECT_EQ(workers[2].known().epoch, 1u);
 }
 
 TEST_F(ResumeTest, AFreshWorkerDoesNotBeginARunAgainInWhichAMemberHasFinished) {
@@ -610,6 +740,34 @@ TEST_F(ResumeTest, UnderShrinkAMemberThatResumesAfterAFreshWorkerWaitsWithItsRan
   }
   workers[0].Take();
   EXPECT_EQ(workers[0].changes().back().admitted, std::vector<uint32_t>{1});
+}
+
+TEST_F(ResumeTest, UnderShrinkASupersededProcessIsFencedByTheOneThatTookItsPlaceWhoeverIsFirst) {
+  for (const bool superseded_first : {true, false}) {
+    CoreWorld first(WithGrace(1));
+    std::vector<CoreWorker> workers = FormUnheard(&first, 3, /*unheard=*/3, OnLoss::kShrink);
+    Reduce(&workers);
+    CoreWorker superseded = workers[1];
+    workers[1].Disconnect();
+    first.Pass(kGrace);
+    workers[1] = Stranger(1, 3, OnLoss::kShrink);
+    workers[1].Join(&first);
+    for (const int rank : {0, 2}) workers[rank].Contribute(/*boundary=*/true);
+    for (const int rank : {0, 2}) workers[rank].Take();
+    workers[0].HandOver("state", true);
+    workers[1].Take();
+    Reduce(&workers);
+    CoreWorld* second = Restart();
+    if (superseded_first) superseded.Resume(second);
+    workers[1].Resume(second);
+    if (!superseded_first) superseded.Resume(second);
+    EXPECT_EQ(superseded.TakeFailure().code, absl::StatusCode::kFailedPrecondition);
+    workers[0].Resume(second);
+    workers[2].Resume(second);
+    for (CoreWorker& worker : workers) worker.Take();
+    Reduce(&workers);
+    EXPECT_EQ(workers[0].known().members, (std::vector<uint32_t>{0, 1, 2}));
+  }
 }
 
 TEST_F(ResumeTest, ARunThatEndedHereIsOverForGood) {

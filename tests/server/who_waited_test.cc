@@ -212,8 +212,11 @@ TEST_F(WhoWaitedTest, SIGUSR1WithoutADirectoryWritesToStderr) {
   EXPECT_EQ(json["groups"][0]["members"][1]["state"], "here");
 }
 
-TEST_F(WhoWaitedTest, ADirectoryThatCannotBeWrittenCostsOneLineAndNoRound) {
-  Start({"--dump_dir=" + (directory_ / "missing").string()});
+TEST_F(WhoWaitedTest, ADirectoryThatGoesCostsOneLineAndNoRound) {
+  const std::filesystem::path gone = directory_ / "gone";
+  std::filesystem::create_directory(gone);
+  Start({"--dump_dir=" + gone.string()});
+  std::filesystem::remove(gone);
   Form();
   Disagree(1);
   Until([](const v1::StatusReply& status) { return status.dumps_failed() == 1; });

@@ -120,9 +120,9 @@ class Judge {
   };
   struct Seat {
     std::optional<Who> holder;
-    uint64_t from = 1;  // the first round that is its
+    uint64_t epoch = 0;  // in which it joined
+    uint64_t from = 1;   // the first round that is its
     bool gone = true;
-    bool answered = false;  // it got a result
   };
   struct Run {
     uint32_t group = 0;

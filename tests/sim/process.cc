@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "client/backoff.h"
 #include "kernels/check.h"
 
 namespace syncnorm::sim {
@@ -14,8 +15,8 @@ namespace {
 // A worker whose stream broke opens another one at once, or when it looks if no call waits, and
 // then in growing intervals, as client/connection.cc does.
 constexpr absl::Duration kIdleLook = absl::Milliseconds(20);
-constexpr absl::Duration kFirstRetry = absl::Milliseconds(50);
-constexpr absl::Duration kLastRetry = absl::Milliseconds(250);
+// As client/join.cc.
+constexpr absl::Duration kMostToCome = absl::Seconds(1);
 // As client/connection.h.
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(1);
 // After a failure, before the next try: what a trainer needs to load its checkpoint.
@@ -25,11 +26,6 @@ constexpr uint64_t kPass = 64;
 constexpr uint32_t kUsualPass = 4;
 // Contributions that may come again.
 constexpr size_t kSentKept = 8;
-
-absl::Duration JoinBackoff(int attempts, uint32_t rank) {
-  const absl::Duration doubled = absl::Milliseconds(50) * (1 << std::min(attempts - 1, 5));
-  return std::min(doubled, absl::Seconds(1)) * (0.75 + 0.5 * (rank % 16) / 16);
-}
 
 std::string Sixteen(uint64_t a, uint64_t b) {
   std::string bytes(16, 0);
@@ -53,6 +49,7 @@ Process::Process(const Worker::Surroundings& around, const Who& who, const std::
       host_(host),
       machine_(machine),
       incarnation_(Sixteen(Mix(seed, 1), Mix(seed, 2))),
+      ticket_(Mix(seed, 3)),
       random_(seed) {}
 
 std::string Process::Where() const {
@@ -170,7 +167,9 @@ void Process::BeginJoin() {
   }
   phase_ = Phase::kJoining;
   join_began_ = now();
+  ticket_ = Mix(ticket_) | 1;
   attempts_ = 0;
+  reached_before_ = false;
   TryJoin();
 }
 
@@ -187,7 +186,7 @@ void Process::TryJoin() {
   join.join_timeout = std::max(join_began_ + plan().join_timeout - now(), absl::Milliseconds(1));
   join.on_loss = plan().on_loss;
   join.non_finite = plan().non_finite;
-  ++attempts_;
+  join.ticket = ticket_;
   reached_ = false;
   session_ = std::make_unique<Session>("sim", join);
   line_ = around_.network->Open(machine_, this);
@@ -197,7 +196,9 @@ void Process::TryJoin() {
 void Process::RetryJoin(const absl::Status& why) {
   Drop();
   if (absl::IsUnavailable(why)) {
-    next_try_ = now() + JoinBackoff(attempts_, who_.rank);
+    attempts_ = reached_ == reached_before_ ? attempts_ + 1 : 1;
+    reached_before_ = reached_;
+    next_try_ = now() + Backoff(attempts_, who_.rank, reached_ ? kMostToReturn : kMostToCome);
   } else {
     FailJoin(why);
   }
@@ -314,8 +315,7 @@ void Process::OnClosed(Line* line, const absl::Status& status) {
         } else if (attempts_ == 0) {
           next_try_ = now() + random_.Between(absl::ZeroDuration(), kIdleLook);
         } else {
-          const absl::Duration doubled = kFirstRetry * (1 << std::min(attempts_ - 1, 3));
-          next_try_ = now() + std::min(doubled, kLastRetry) * (0.75 + 0.5 * (who_.rank % 16) / 16);
+          next_try_ = now() + Backoff(attempts_, who_.rank, kMostToReturn);
         }
         break;
       case Phase::kLeaving:

@@ -41,8 +41,6 @@ class Process final : public Caller {
   Phase phase() const { return phase_; }
   bool paused() const { return paused_; }
   uint64_t state() const { return state_; }
-  // Whether it has tried to join so often that it waits long before it tries again.
-  bool waits_long() const { return phase_ == Phase::kJoining && attempts_ > 1; }
   void Look();
   std::string Where() const;
 
@@ -101,6 +99,7 @@ class Process final : public Caller {
   const std::string host_;
   const uint32_t machine_;
   const std::string incarnation_;
+  uint64_t ticket_;  // of its latest membership
   Random random_;
 
   Phase phase_ = Phase::kResting;
@@ -121,7 +120,8 @@ class Process final : public Caller {
 
   // Joining.
   absl::Time join_began_;
-  bool reached_ = false;
+  bool reached_ = false;         // the coordinator, by this attempt
+  bool reached_before_ = false;  // by the one before
 
   // Training.
   uint64_t run_ = 0;

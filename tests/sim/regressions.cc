@@ -24,6 +24,16 @@ const std::vector<Regression>& Regressions() {
        "one that came back twice after a restart was taken to have finished once more"},
       {93967326838920, 0,
        "a Finish while the Resume was on its way was taken for answered by the Joined"},
+      {159905389086585, 0,
+       "a superseded process and one that starts anew began a run again that others had gone on "
+       "with"},
+      {191107727493840, 0,
+       "a joining worker whose stream broke as the group formed came back too late"},
+      {262676997342378, 0,
+       "the judge did not find which members were in a result, as many were lost meanwhile"},
+      {125185098319469, 0,
+       "the judge took an old Joined, read late, for that of the rank's holder"},
+      {113201729962112, 0, "a process's second membership was taken for the first"},
   };
   return *regressions;
 }

@@ -66,8 +66,6 @@ bool Worker::running() const {
 
 bool Worker::paused() const { return current_ != nullptr && current_->paused(); }
 
-bool Worker::waits_long() const { return current_ != nullptr && current_->waits_long(); }
-
 void Worker::Look() {
   for (const std::unique_ptr<Process>& life : lives_) life->Look();
 }

@@ -80,8 +80,6 @@ class Worker {
   bool done() const;
   bool running() const;  // a process is there, and has not come to its end
   bool paused() const;
-  // Whether it would not try to join again as soon as it is expected back.
-  bool waits_long() const;
   // Reports calls that take longer than they may.
   void Look();
 

@@ -217,7 +217,6 @@ void World::BreakCalm() {
   Worker* const worker = Pick(true);
   // One thing at a time, or it cannot be back in time.
   if (worker->touched() + kCalmGap > timeline_.now() || !Quiet(kCalmGap)) return;
-  if (worker->waits_long()) return;
   const std::vector<Line*> lines = network_.LinesOf(worker->machine());
   if (lines.empty()) return;
   --calm_left_;

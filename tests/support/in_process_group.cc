@@ -14,6 +14,7 @@
 namespace syncnorm::testing {
 namespace {
 
+// Of those who meet.
 constexpr std::chrono::seconds kPatience{20};
 
 std::string Describe(const ReduceKey& key) {
@@ -37,7 +38,8 @@ struct InProcessGroup::Core {
     std::optional<absl::StatusOr<Moments>> result;
   };
 
-  explicit Core(int world) : world_size(world), submitted(world) {}
+  Core(int world, std::chrono::milliseconds waits)
+      : world_size(world), patience(waits), submitted(world) {}
 
   void Complete(uint64_t number, Round* round) {
     if (const auto failure = failures.find(number); failure != failures.end()) {
@@ -66,6 +68,7 @@ struct InProcessGroup::Core {
   }
 
   const int world_size;
+  const std::chrono::milliseconds patience;
   mutable std::mutex mutex;
   std::condition_variable changed;
   bool connected = true;
@@ -92,7 +95,8 @@ class InProcessGroup::Result final : public MomentsFuture::State {
   absl::StatusOr<Moments> Take() override {
     std::unique_lock lock(core_->mutex);
     ++core_->waiting;
-    const bool have = core_->changed.wait_for(lock, kPatience, [this] { return HaveLocked(); });
+    const bool have =
+        core_->changed.wait_for(lock, core_->patience, [this] { return HaveLocked(); });
     --core_->waiting;
     if (have) {
       return *core_->rounds[number_].result;
@@ -131,7 +135,7 @@ class InProcessGroup::Member final : public Reducer {
     Core::Round& round = core_->rounds[number];
     round.slots.resize(core_->world_size);
     if (!core_->arrival_order.empty()) {
-      core_->changed.wait_for(lock, kPatience,
+      core_->changed.wait_for(lock, core_->patience,
                               [&] { return core_->arrival_order[round.arrived] == rank_; });
     }
     round.slots[rank_] = {key, moments};
@@ -170,8 +174,8 @@ class InProcessGroup::Member final : public Reducer {
   const int rank_;
 };
 
-InProcessGroup::InProcessGroup(int world_size)
-    : world_size_(world_size), core_(std::make_shared<Core>(world_size)) {
+InProcessGroup::InProcessGroup(int world_size, std::chrono::milliseconds patience)
+    : world_size_(world_size), core_(std::make_shared<Core>(world_size, patience)) {
   for (int rank = 0; rank < world_size; ++rank) {
     members_.push_back(std::make_unique<Member>(core_, rank));
   }

@@ -11,7 +11,7 @@
 //   HandOver         a layer of this name starts from this state, on every member
 //
 // Members that contribute different keys or shapes to a round all get kAborted with
-// both named.  A wait that lasts longer than 20 s fails with kDeadlineExceeded and
+// both named.  A wait that lasts longer than `patience` fails with kDeadlineExceeded and
 // names the missing ranks: no test hangs.
 //
 // Thread-safety: thread-safe.
@@ -19,6 +19,7 @@
 
 #include <syncnorm/reducer.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -32,7 +33,8 @@ namespace syncnorm::testing {
 
 class InProcessGroup {
  public:
-  explicit InProcessGroup(int world_size);
+  explicit InProcessGroup(int world_size,
+                          std::chrono::milliseconds patience = std::chrono::seconds(20));
   ~InProcessGroup();
 
   int world_size() const { return world_size_; }

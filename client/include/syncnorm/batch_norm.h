@@ -151,7 +151,6 @@ class SyncBatchNorm final : public LayerState {
   SyncBatchNorm(std::string name, BatchNormOptions options);
 
   absl::Status CheckParameters() const;
-  absl::Status CheckOwner(const Context& context) const;
   absl::Status TakeStatistics(DType dtype, Moments local, Context* now);
   absl::Status Recall(const Moments& local, Context* now) const;
   void MoveRunningStatistics(const Moments& global);

@@ -170,7 +170,8 @@ class Group : public Reducer {
   // picks, hands over the states of its layers and what `state` (may be null) gives, e.g. the
   // step's number and where the weights lie.  At most 128 MiB.
   //   failures of the round, as MomentsFuture::Wait; kFailedPrecondition with another policy; what
-  //   `state` or a layer's Save fails with: then those that wait are not let in.
+  //   `state` or a layer's Save fails with, kResourceExhausted beyond the 128 MiB: then those that
+  //   wait are not let in, and are told at once why.
   virtual absl::StatusOr<Boundary> AtBoundary(
       const std::function<absl::StatusOr<std::string>()>& state) = 0;
   // What this worker was handed when it joined a running group; empty otherwise.
