@@ -370,6 +370,19 @@ def test_after_shutdown_norms_are_local_and_a_new_group_takes_them_over():
     assert run(2, body) == [([0.5, 0.0, 0.5], 3), ([0.5, 1.0, 0.5], 3)]
 
 
+def test_a_norm_whose_own_group_was_closed_is_local():
+    def body(worker):
+        group = syncnorm.new_group([0, 1])
+        norm, used = (SyncBatchNorm(1, momentum=1.0, group=group) for _ in range(2))
+        x = torch.full((1, 1), float(worker.rank))
+        used(x)
+        group.close()
+        norm(x), used(x)
+        return norm.running_mean.item(), used.running_mean.item()
+
+    assert run(2, body) == [(0.0, 0.0), (1.0, 1.0)]
+
+
 def test_a_model_made_before_init_is_synchronised_after_it():
     def body(worker):
         norm = SyncBatchNorm(1, momentum=1.0)

@@ -88,7 +88,7 @@ class SyncNorm:
         numbers = [float(self._steps())]
         for tensor in self._statistic_tensors():
             if tensor is not None:
-                numbers += tensor.detach().reshape(-1).double().tolist()
+                numbers += tensor.detach().reshape(-1).cpu().double().tolist()
         return numbers
 
     def _take_statistics(self, numbers):
@@ -98,7 +98,8 @@ class SyncNorm:
             if tensor is not None:
                 part, numbers = numbers[:tensor.numel()], numbers[tensor.numel():]
                 with torch.no_grad():
-                    tensor.copy_(torch.tensor(part, dtype=torch.float64).reshape(tensor.shape))
+                    exact = torch.tensor(part, dtype=torch.float64).reshape(tensor.shape)
+                    tensor.copy_(exact.to(tensor.dtype))
         self._set_steps(int(steps))
         return numbers
 
@@ -182,7 +183,7 @@ class Written:
     def copy_back(self):
         with torch.no_grad():
             for tensor, stand_in in self._copies:
-                tensor.copy_(stand_in)
+                tensor.copy_(stand_in.to(tensor.dtype))
 
 
 def host_mask(mask):

@@ -3,7 +3,7 @@ import torch
 
 from .. import _core
 from ._autograd import apply, eager
-from ._kernels import client_reads, kernels_for
+from ._kernels import WITHOUT_FLOAT64, client_reads, kernels_for
 from ._norm import SyncNorm, Written
 from ._tensors import check_supported, optional_view, values, view
 
@@ -144,7 +144,7 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
 
     def _bits(self):
         """All that the buffers hold, by their bits, so that a NaN equals itself."""
-        return {name: getattr(self, name).detach().reshape(-1).double().cpu().view(torch.int64)
+        return {name: getattr(self, name).detach().reshape(-1).cpu().double().view(torch.int64)
                 for name in BUFFERS}
 
     def _changed(self):
@@ -189,7 +189,7 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
 
     def _statistics_dtype(self, parameters):
         """float64 where the device has it, so that a run that resumes continues bit for bit."""
-        return torch.float32 if parameters.device.type == "mps" else torch.float64
+        return torch.float32 if parameters.device.type in WITHOUT_FLOAT64 else torch.float64
 
     def _pad_mask(self, mask, input):
         if mask is None or not self.training:
