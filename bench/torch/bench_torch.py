@@ -7,9 +7,9 @@ Lanes, in the same processes, in random order within each repetition:
   syncnorm    syncnorm.torch.SyncBatchNorm
   all_reduce  a synchronised batch norm over torch.distributed (Gloo): two all-reduces a layer
 
-Each lane is a stack of layers, forward and then backward, timed by rank 0.  Before anything is timed every
-lane's output and gradient are compared with one batch norm of the whole batch in float64; if one is wrong
-there are no numbers, and the exit status is 1.
+Each lane is a stack of layers, forward and then backward, timed by rank 0.  Before anything is
+timed every lane's output and gradient are compared with one batch norm of the whole batch in
+float64; if one is wrong there are no numbers, and the exit status is 1.
 
 usage: bench_torch.py [--workers 2,4] [--shapes 4x64x14x14,...] [--repetitions N] [--json FILE]
 """

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""A small character Transformer on quotations (Debian's fortunes-min), under DistributedDataParallel, with
-three norms:
+"""A small character Transformer on quotations (Debian's fortunes-min), under
+DistributedDataParallel, with three norms:
 
   layer   LayerNorm
   local   PowerNorm, each process by its own statistics
   sync    PowerNorm by the statistics of all processes: syncnorm
 
-with 2 and with 4 processes.  Quotations have different lengths, so there is padding.  Prints a table, with
-how long the synchronised norms stood still for the network, in warm-up and after it, and draws
-OUT/chars.png.
+with 2 and with 4 processes.  Quotations have different lengths, so there is padding.  Prints a
+table, with how long the synchronised norms stood still for the network, in warm-up and after it,
+and draws OUT/chars.png.
 
 usage: chars.py [--out DIR] [--steps N] ...
 One run of it elsewhere: torchrun --nproc_per_node=4 chars.py --norm=sync
@@ -156,16 +156,18 @@ def draw(results, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    styles = {"layer": dict(color="#009E73", linestyle=":"), "local": dict(color="#D55E00", linestyle="-."),
-              "sync": dict(color="#000000")}
+    # Local and synchronised lie close to each other: one is a broad line below the other.
+    styles = {"local": dict(color="#E69F00", linewidth=4, alpha=0.8),
+              "sync": dict(color="#000000", linewidth=1.3),
+              "layer": dict(color="#0072B2", linewidth=1.6, linestyle=":")}
     sizes = sorted({size for _, size in results})
     figure, panels = plt.subplots(1, len(sizes), figsize=(5.5 * len(sizes), 4.5), dpi=130,
                                   sharey=True, squeeze=False)
     for axes, size in zip(panels[0], sizes):
         for norm, style in styles.items():
             losses = results[norm, size]["losses"]
-            axes.plot(*runs.smoothed(losses, max(1, len(losses) // 40)), label=norm, linewidth=1.6,
-                      **style)
+            axes.plot(*runs.smoothed(losses, max(1, len(losses) // 40)), label=norm, **style)
+        axes.set_ylim(top=losses[len(losses) // 10])  # not the fall of the first steps
         axes.set_title(f"{size} processes", fontsize=10)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""A small ResNet-18 on Fashion-MNIST under DistributedDataParallel, with tiny batches: 4 processes that see 2
-images a step each.
+"""A small ResNet-18 on Fashion-MNIST under DistributedDataParallel, with tiny batches: 4 processes
+that see 2 images a step each.
 
   local   each normalises by the statistics of its own two images
   sync    syncnorm: by those of all eight
   whole   one process with all eight
 
-Prints a table and draws OUT/resnet.png.  "sync" and "whole" must agree (in float64, so that what is left of
-a difference is not the chaos of float32 training): exit status 1 if not.
+Prints a table and draws OUT/resnet.png.  "sync" and "whole" must agree (in float64, so that what is
+left of a difference is not the chaos of float32 training): exit status 1 if not.
 
 usage: resnet.py [--out DIR] [--steps N] ...
 One run of it elsewhere: torchrun --nproc_per_node=4 resnet.py --norm=sync
@@ -27,8 +27,8 @@ from torch.nn.parallel import DistributedDataParallel
 import runs
 
 DATA = "/usr/share/datasets/fashion-mnist"
-# Of the parameters after the last step, relative to the largest of their tensor.  Measured: 1e-11 after
-# 300 steps; a mistake in the statistics shows at 1e-3 in one step.
+# Of the parameters after the last step, relative to the largest of their tensor.  Measured: 1e-11
+# after 300 steps; a mistake in the statistics shows at 1e-3 in one step.
 BOUND = 1e-7
 
 

@@ -1,8 +1,8 @@
 """What the examples share: starting the processes of a run as torchrun would, and its results.
 
-A script calls ``launch`` in the process that was started by hand, and ``result`` in those that this started.
-The runs of torchrun itself, on several machines, say, need neither: ``main`` is then called with what
-torchrun tells.
+A script calls ``launch`` in the process that was started by hand, and ``result`` in those that this
+started. The runs of torchrun itself, on several machines, say, need neither: ``main`` is then
+called with what torchrun tells.
 """
 import json
 import os
@@ -64,8 +64,8 @@ def result(values):
         json.dump(values, f)
 
 
-# Gloo's threads may be the last to let go of what was reduced.  In torch 1.13 they want the GIL for that,
-# and a process group that is destroyed meanwhile waits for them with the GIL held, for ever.
+# Gloo's threads may be the last to let go of what was reduced.  In torch 1.13 they want the GIL for
+# that, and a process group that is destroyed meanwhile waits for them with the GIL held, for ever.
 _kept = []
 
 

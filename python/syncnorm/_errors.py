@@ -5,7 +5,8 @@ class SyncnormError(RuntimeError):
     """What a round, a membership or an argument failed with.
 
     Attributes (empty or 0 where the failure has no such thing):
-        code:       "ABORTED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", ...: the names of gRPC's codes
+        code:       "ABORTED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", ...: the names of gRPC's
+            codes
         message:    one sentence that names what was wrong and what was expected
         group:      the group's name
         epoch:      which membership of it

@@ -12,8 +12,8 @@ from ._errors import SyncnormError
 
 @dataclasses.dataclass(frozen=True)
 class Boundary:
-    """What ``Group.at_boundary`` found: the epoch, the ranks that take part from here on, and those of
-    them that did not before."""
+    """What ``Group.at_boundary`` found: the epoch, the ranks that take part from here on, and those
+    of them that did not before."""
     epoch: int
     members: tuple
     admitted: tuple
@@ -21,8 +21,8 @@ class Boundary:
 
 @dataclasses.dataclass(frozen=True)
 class Coordinator:
-    """How the coordinator inside rank 0 is protected.  On an address that other machines can reach it
-    needs certificates (PEM files, all three), or ``insecure``."""
+    """How the coordinator inside rank 0 is protected.  On an address that other machines can reach
+    it needs certificates (PEM files, all three), or ``insecure``."""
     cert_file: str = ""
     key_file: str = ""
     client_ca_file: str = ""
@@ -31,10 +31,11 @@ class Coordinator:
 
 
 class Group:
-    """One worker's membership in a named set of workers.  Made by ``init``, ``connect`` or ``new_group``.
+    """One worker's membership in a named set of workers.  Made by ``init``, ``connect`` or
+    ``new_group``.
 
-    Thread-safe.  Not to be pickled or copied, and of no use in a forked child: there calls fail with
-    the code FAILED_PRECONDITION.
+    Thread-safe.  Not to be pickled or copied, and of no use in a forked child: there calls fail
+    with the code FAILED_PRECONDITION.
     """
 
     def __init__(self, core, options, address):
@@ -79,12 +80,13 @@ class Group:
 
     @property
     def handed_over(self):
-        """What ``state`` of ``at_boundary`` gave on the worker that let this one in; b"" otherwise."""
+        """What ``state`` of ``at_boundary`` gave on the worker that let this one in; b""
+        otherwise."""
         return self._core.handed_over
 
     def at_boundary(self, state=None):
-        """With on_loss="shrink": a point between two steps, the same on all members, where workers that
-        wait to join are let in.
+        """With on_loss="shrink": a point between two steps, the same on all members, where workers
+        that wait to join are let in.
 
         Args:
             state: called on the member that hands its state over; returns bytes for the new one.
@@ -117,8 +119,8 @@ class Group:
         return self._core.sum(name, step, list(values))
 
     def close(self):
-        """Leaves the group.  On the rank that carries the coordinator returns when the others have left,
-        too, or after 5 s.  May be called twice.
+        """Leaves the group.  On the rank that carries the coordinator returns when the others have
+        left, too, or after 5 s.  May be called twice.
         Raises: SyncnormError: what the membership had failed with."""
         with _lock:
             if self in _open:
@@ -126,8 +128,8 @@ class Group:
         self._core.close()
 
     def layer_name(self, base):
-        """The name of a layer that is called ``base``: "bn1", then "bn1#2".  Members that make the same
-        layers in the same order get the same names."""
+        """The name of a layer that is called ``base``: "bn1", then "bn1#2".  Members that make the
+        same layers in the same order get the same names."""
         count = self.count_of(base)
         return base if count == 1 else f"{base}#{count}"
 
@@ -179,10 +181,10 @@ def connect(address=None, *, rank=None, world_size=None, group=None, job=None, h
         tls_ca, tls_cert, tls_key, tls_server_name: PEM files, and the name in the coordinator's
             certificate.
         token, token_file: what lets this worker join.
-        insecure: a token may go over the network in plaintext, and the coordinator of rank 0 may listen
-            without TLS where other machines can reach it.
-        coordinator: "embedded" (rank 0 carries it; the default), a Coordinator (the same, protected), or
-            "external" (a server of its own).  SYNCNORM_COORDINATOR: the same words.
+        insecure: a token may go over the network in plaintext, and the coordinator of rank 0 may
+            listen without TLS where other machines can reach it.
+        coordinator: "embedded" (rank 0 carries it; the default), a Coordinator (the same,
+            protected), or "external" (a server of its own).  SYNCNORM_COORDINATOR: the same words.
     Returns: a Group.
     Raises: SyncnormError.  The codes: client/include/syncnorm/group.h, Group::Connect.
     """
@@ -264,8 +266,8 @@ def init(address=None, **options):
     """
     global _default
     if _default is not None:
-        raise SyncnormError("FAILED_PRECONDITION", f"syncnorm.init() was called before ({_default}); "
-                            "call syncnorm.shutdown() first")
+        raise SyncnormError("FAILED_PRECONDITION", f"syncnorm.init() was called before "
+                            f"({_default}); call syncnorm.shutdown() first")
     _default = connect(address, **options)
     return _default
 
@@ -273,8 +275,8 @@ def init(address=None, **options):
 def new_group(ranks, name=None, *, parent=None):
     """A group of some of the ranks of ``parent`` (the default group), at the same coordinator.
 
-    All of ``ranks`` call it, in the same order of calls; others may, and get None.  In the new group, and
-    in what it tells of its rounds, rank i is the i-th of ``ranks`` in increasing order.
+    All of ``ranks`` call it, in the same order of calls; others may, and get None.  In the new
+    group, and in what it tells of its rounds, rank i is the i-th of ``ranks`` in increasing order.
 
     Args:
         ranks: of the parent, each once.
@@ -288,8 +290,8 @@ def new_group(ranks, name=None, *, parent=None):
     members = sorted(ranks)
     if len(set(members)) != len(members) or not members or members[0] < 0 or (
             members[-1] >= parent.world_size):
-        raise SyncnormError("INVALID_ARGUMENT", f"ranks are {list(ranks)}, expected different ranks "
-                            f"below {parent.world_size}, the size of group {parent.name}")
+        raise SyncnormError("INVALID_ARGUMENT", f"ranks are {list(ranks)}, expected different "
+                            f"ranks below {parent.world_size}, the size of group {parent.name}")
     if name is None:
         name = _name_of(parent, members)
     if parent.rank not in members:

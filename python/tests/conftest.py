@@ -1,5 +1,5 @@
-"""Set up before any test: nothing here or in a test makes a Group in pytest's own process, from which
-workers are forked."""
+"""Set up before any test: nothing here or in a test makes a Group in pytest's own process, from
+which workers are forked."""
 import os
 import sys
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs tests of the package with pytest, for ctest: exit status 77 where something is not installed.
+"""Runs tests of the package with pytest, for ctest: exit status 77 where something is not
+installed.
 
 usage: run.py FILE...
 """

@@ -1,4 +1,5 @@
-"""SyncBatchNorm beside torch.nn.BatchNorm*: values, gradients, statistics, types, copies and errors."""
+"""SyncBatchNorm beside torch.nn.BatchNorm*: values, gradients, statistics, types, copies and
+errors."""
 import copy
 import pickle
 
@@ -239,7 +240,7 @@ def test_copies_and_pickles_train_on_by_themselves():
         assert not torch.equal(twin.running_mean, before)
 
 
-# ---- In a group -----------------------------------------------------------------------------------
+# ---- In a group ----------------------------------------------------------------------------------
 
 
 def test_a_module_that_is_used_twice_in_a_step():
@@ -369,6 +370,19 @@ def test_after_shutdown_norms_are_local_and_a_new_group_takes_them_over():
     assert run(2, body) == [([0.5, 0.0, 0.5], 3), ([0.5, 1.0, 0.5], 3)]
 
 
+def test_a_norm_whose_own_group_was_closed_is_local():
+    def body(worker):
+        group = syncnorm.new_group([0, 1])
+        norm, used = (SyncBatchNorm(1, momentum=1.0, group=group) for _ in range(2))
+        x = torch.full((1, 1), float(worker.rank))
+        used(x)
+        group.close()
+        norm(x), used(x)
+        return norm.running_mean.item(), used.running_mean.item()
+
+    assert run(2, body) == [(0.0, 0.0), (1.0, 1.0)]
+
+
 def test_a_model_made_before_init_is_synchronised_after_it():
     def body(worker):
         norm = SyncBatchNorm(1, momentum=1.0)
@@ -400,7 +414,8 @@ def test_data_loader_workers():
 
 
 def test_values_that_are_not_finite():
-    """With GradScaler gradients overflow now and then; non_finite="propagate" lets all see it alike."""
+    """With GradScaler gradients overflow now and then; non_finite="propagate" lets all see it
+    alike."""
     def body(worker):
         norm = SyncBatchNorm(1)
         x = torch.randn(4, 1, requires_grad=True)

@@ -1,4 +1,5 @@
-"""Activation checkpointing: a recomputed forward gives the same bytes, has no round and moves nothing."""
+"""Activation checkpointing: a recomputed forward gives the same bytes, has no round and moves
+nothing."""
 import copy
 
 import pytest

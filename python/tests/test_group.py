@@ -228,7 +228,8 @@ def test_control_c_ends_a_wait_within_100_ms(wait, tmp_path):
             sent = time.monotonic()
             process.send_signal(signal.SIGINT)
             took.append(float(process.stdout.readline()) - sent)
-            # And the program ends without the round.  (Its coordinator serves the peer until that leaves.)
+            # And the program ends without the round.  (Its coordinator serves the peer until that
+            # leaves.)
             for other in others:
                 other.kill()
             process.wait(timeout=3)

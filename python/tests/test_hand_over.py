@@ -42,9 +42,21 @@ def test_a_late_worker_takes_over_the_statistics_and_what_the_trainer_gave(kind)
         assert worker.group.members == (0, 1)
         for seed in range(2):
             step(norm, 30 + 10 * worker.rank + seed)
-        return norm.state_dict()
+        state = norm.state_dict()
+        # The coordinator is rank 0's: it goes last.
+        if worker.rank == 1:
+            syncnorm.shutdown()
+        with open(f"{worker.folder}/left", "rb" if worker.rank == 0 else "wb") as fifo:
+            if worker.rank == 0:
+                fifo.read()
+        return state
 
-    first, second = run(2, body, init=False)
+    def with_fifo(worker):
+        if worker.rank == 0:
+            os.mkfifo(f"{worker.folder}/left")
+        return body(worker)
+
+    first, second = run(2, with_fifo, init=False)
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     assert 6 in [value.item() for value in first.values() if value.numel() == 1]

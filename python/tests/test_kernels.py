@@ -51,7 +51,11 @@ def test_batch_norm(monkeypatch, dtype, tolerance, shape, masked, training):
 
 
 @pytest.mark.parametrize("mean", [1e4, 1e6])
-def test_a_mean_far_from_zero_keeps_its_variance(monkeypatch, mean):
+@pytest.mark.parametrize("float64", [True, False])
+def test_a_mean_far_from_zero_keeps_its_variance(monkeypatch, mean, float64):
+    """Also where sums are of float32, and the first mean is off."""
+    if not float64:
+        monkeypatch.setattr(_kernels, "WITHOUT_FLOAT64", {"cpu"})
     torch.manual_seed(3)
     x = mean + torch.randn(4096, 2)
     norm = SyncBatchNorm(2, momentum=1.0)

@@ -1,5 +1,5 @@
-"""SyncPowerNorm beside its formulas (docs/numerics.md), written down once more here, for one process and the
-whole batch."""
+"""SyncPowerNorm beside its formulas (docs/numerics.md), written down once more here, for one
+process and the whole batch."""
 import copy
 import pickle
 

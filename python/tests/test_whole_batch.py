@@ -1,5 +1,5 @@
-"""DistributedDataParallel with syncnorm on W processes is one process with the whole batch: 50 steps of SGD
-in float32, parameters within 1e-5."""
+"""DistributedDataParallel with syncnorm on W processes is one process with the whole batch: 50
+steps of SGD in float32, parameters within 1e-5."""
 import copy
 
 import pytest
@@ -83,7 +83,8 @@ def test_ddp_equals_one_process(task, slices):
 
 @pytest.mark.parametrize("broadcast_buffers", [True, False])
 def test_power_norms_buffers_under_ddp(broadcast_buffers):
-    """DDP overwrites buffers with rank 0's before each forward; statistics under way outlive that."""
+    """DDP overwrites buffers with rank 0's before each forward; statistics under way outlive
+    that."""
     def body(worker):
         torch.manual_seed(11)
         model, batches = padded_text()

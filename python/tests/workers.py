@@ -1,5 +1,5 @@
-"""Real processes for tests: W workers, forked from a process that has imported torch and never used a
-group, over a coordinator in rank 0.
+"""Real processes for tests: W workers, forked from a process that has imported torch and never used
+a group, over a coordinator in rank 0.
 
     def body(worker):
         ...

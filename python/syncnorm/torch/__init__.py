@@ -1,4 +1,5 @@
-"""Synchronised norms for PyTorch: modules, and the conversion of models.  All of it: docs/python.md."""
+"""Synchronised norms for PyTorch: modules, and the conversion of models.  All of it:
+docs/python.md."""
 from ._recompute import recompute
 from .batch_norm import SyncBatchNorm
 from .convert import convert_sync_batchnorm, revert_sync_batchnorm

@@ -5,8 +5,8 @@ A *call* is one forward of a norm together with what its backward needs:
     call.forward(x, y, keep)                     fills y; keep: a backward may follow
     call.backward(x, dy, dx, d_weight, d_bias, weight)   fills those that are not None
 
-``apply`` runs the forward and, if a gradient will be asked for, leaves a node in the graph that owns the
-call.
+``apply`` runs the forward and, if a gradient will be asked for, leaves a node in the graph that
+owns the call.
 """
 import torch
 

@@ -1,12 +1,14 @@
 """The kernels (kernels/kernels.h) as torch operations, on whatever device the tensors are.
 
-For devices that the client has no kernels of.  Per-channel numbers come and go as memoryviews of float64;
-sums are float64 where the device has it, and no sum is of x^2 where it could be of (x - mean)^2.
+For devices that the client has no kernels of.  Per-channel numbers come and go as memoryviews of
+float64; sums are float64 where the device has it, and no sum is of x^2 where it could be of (x -
+mean)^2.
 """
 import torch
 
 # Devices whose tensors the client's own kernels read.
 CLIENT_DEVICES = {"cpu"}
+WITHOUT_FLOAT64 = {"mps"}
 
 
 def client_reads(x):
@@ -32,7 +34,7 @@ class TorchKernels:
         self.channel_dim = channel_dim % x.dim()
         self.valid = valid
         self.dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        self.sum_dtype = torch.float32 if x.device.type == "mps" else torch.float64
+        self.sum_dtype = torch.float32 if x.device.type in WITHOUT_FLOAT64 else torch.float64
         self.groups, self.r = 1, None  # of the group scaling; r is (..., groups, 1)
 
     # ---- Numbers of channels -------------------------------------------------------------------
@@ -80,12 +82,12 @@ class TorchKernels:
         if count == 0:
             return 0
         rough = self._sum(self._masked(self.x.to(self.dtype), masked)) / count
-        self._out(rough.double().cpu(), mean)
+        self._out(rough.cpu().double(), mean)
         centred = self._centred(masked, mean)
         rest = self._sum(centred) / count  # what the first mean was off by
         squares = self._sum(centred * centred) - count * rest * rest
-        self._out(torch.frombuffer(mean, dtype=torch.float64) + rest.double().cpu(), mean)
-        self._out(squares.clamp_min(0).double().cpu(), m2)
+        self._out(torch.frombuffer(mean, dtype=torch.float64) + rest.cpu().double(), mean)
+        self._out(squares.clamp_min(0).cpu().double(), m2)
         return count
 
     def affine(self, masked, center, scale, shift):
@@ -94,8 +96,8 @@ class TorchKernels:
 
     def grad_sums(self, masked, center, sum_dy, sum_dy_xc):
         dy = self._masked(self.dy.to(self.dtype), masked)
-        self._out(self._sum(dy).double().cpu(), sum_dy)
-        self._out(self._sum(dy * self._centred(masked, center)).double().cpu(), sum_dy_xc)
+        self._out(self._sum(dy).cpu().double(), sum_dy)
+        self._out(self._sum(dy * self._centred(masked, center)).cpu().double(), sum_dy_xc)
 
     def grad(self, masked, center, a, b, d):
         dx = (self._number(a) * self.dy.to(self.dtype)
@@ -118,7 +120,7 @@ class TorchKernels:
 
     def power_sums(self, masked, sum_x2):
         xs = self._masked(self._scaled(), masked)
-        self._out(self._sum(xs * xs).double().cpu(), sum_x2)
+        self._out(self._sum(xs * xs).cpu().double(), sum_x2)
         return self._count(masked)
 
     def power_apply(self, scale, shift):
@@ -128,7 +130,7 @@ class TorchKernels:
         xs = self._masked(self._scaled(), masked)
         dy = self._masked(self.dy.to(self.dtype), masked)
         for result, numbers in ((dy, sum_dy), (dy * xs, sum_dy_xs), (xs * xs, sum_xs2)):
-            self._out(self._sum(result).double().cpu(), numbers)
+            self._out(self._sum(result).cpu().double(), numbers)
         return self._count(masked)
 
     def power_grad(self, masked, a, b):

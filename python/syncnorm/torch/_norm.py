@@ -1,7 +1,8 @@
 """What the two modules share: the group, the layer's name, and the C++ norm behind the module.
 
-The module's parameters and buffers are the truth; the C++ norm is handed their values and gives them back.
-It is made at the first forward that needs it: a module can be built before ``init``, copied and pickled.
+The module's parameters and buffers are the truth; the C++ norm is handed their values and gives
+them back. It is made at the first forward that needs it: a module can be built before ``init``,
+copied and pickled.
 """
 import weakref
 
@@ -21,7 +22,8 @@ class SyncNorm:
     def _init_sync(self, group, name, kept_forwards):
         if group is not None and not isinstance(group, _group.Group):
             raise TypeError(f"group is a {type(group).__name__}, expected a syncnorm.Group (from "
-                            "syncnorm.init or syncnorm.new_group); torch's process groups are not used")
+                            "syncnorm.init or syncnorm.new_group); torch's process groups are not "
+                            "used")
         self.group = group
         self.kept_forwards = kept_forwards
         self._base_name = name or type(self).__name__
@@ -68,7 +70,8 @@ class SyncNorm:
         raise NotImplementedError
 
     def _before_save(self):
-        """The group hands the layer's state over to a worker that joins: the C++ norm must have it."""
+        """The group hands the layer's state over to a worker that joins: the C++ norm must have
+        it."""
         self._to_norm()
 
     # ---- Statistics, as float64 -----------------------------------------------------------------
@@ -85,7 +88,7 @@ class SyncNorm:
         numbers = [float(self._steps())]
         for tensor in self._statistic_tensors():
             if tensor is not None:
-                numbers += tensor.detach().reshape(-1).double().tolist()
+                numbers += tensor.detach().reshape(-1).cpu().double().tolist()
         return numbers
 
     def _take_statistics(self, numbers):
@@ -95,7 +98,8 @@ class SyncNorm:
             if tensor is not None:
                 part, numbers = numbers[:tensor.numel()], numbers[tensor.numel():]
                 with torch.no_grad():
-                    tensor.copy_(torch.tensor(part, dtype=torch.float64).reshape(tensor.shape))
+                    exact = torch.tensor(part, dtype=torch.float64).reshape(tensor.shape)
+                    tensor.copy_(exact.to(tensor.dtype))
         self._set_steps(int(steps))
         return numbers
 
@@ -110,9 +114,10 @@ class SyncNorm:
         for name in self._PROCESS_BOUND:
             state[name] = None
         if state["group"] is not None:
-            raise TypeError(f"layer {self.layer}: a {type(self).__name__} with a group of its own cannot be "
-                            "pickled, as groups belong to their process; save its state_dict(), or leave "
-                            "it to the default group")
+            raise TypeError(
+                f"layer {self.layer}: a {type(self).__name__} with a group of its own cannot be "
+                "pickled, as groups belong to their process; save its state_dict(), or leave it to "
+                "the default group")
         return state
 
     def __deepcopy__(self, memo):
@@ -178,7 +183,7 @@ class Written:
     def copy_back(self):
         with torch.no_grad():
             for tensor, stand_in in self._copies:
-                tensor.copy_(stand_in)
+                tensor.copy_(stand_in.to(tensor.dtype))
 
 
 def host_mask(mask):

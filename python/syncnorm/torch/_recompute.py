@@ -1,10 +1,11 @@
 """Telling a recomputed forward from a first one, as activation checkpointing runs them.
 
     recompute()           says so, for a checkpointing of one's own
-    inside_a_backward()   torch 2.0 and later tell: a checkpoint runs its segment again inside a backward,
-                          and there is no other reason for a training forward there
+    inside_a_backward()   torch 2.0 and later tell: a checkpoint runs its segment again inside a
+                          backward, and there is no other reason for a training forward there
 
-Torch 1.13 does not tell.  There torch.utils.checkpoint is wrapped, once, when syncnorm.torch is imported.
+Torch 1.13 does not tell.  There torch.utils.checkpoint is wrapped, once, when syncnorm.torch is
+imported.
 """
 import functools
 
@@ -17,8 +18,8 @@ from .. import _core
 def recompute():
     """Around a forward that repeats an earlier one with the same inputs: a context manager.
 
-    Synchronised norms then give the same bytes as the first time, cause no round and move no statistic.
-    torch.utils.checkpoint needs none.
+    Synchronised norms then give the same bytes as the first time, cause no round and move no
+    statistic. torch.utils.checkpoint needs none.
     """
     return _core.Recompute()
 

@@ -1,4 +1,5 @@
-"""Between torch's tensors and the C++ client: types, orders in memory, and tensors of other devices."""
+"""Between torch's tensors and the C++ client: types, orders in memory, and tensors of other
+devices."""
 import torch
 
 from .. import _core
@@ -13,8 +14,8 @@ def check_supported(tensor, layer):
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{layer}: the input is a {type(tensor).__name__}, expected a torch.Tensor")
     if tensor.dtype not in DTYPES:
-        raise SyncnormError("INVALID_ARGUMENT", f"{layer}: the input has dtype {tensor.dtype}; supported "
-                            f"are {', '.join(str(d)[6:] for d in DTYPES)}", layer=layer)
+        raise SyncnormError("INVALID_ARGUMENT", f"{layer}: the input has dtype {tensor.dtype}; "
+                            f"supported are {', '.join(str(d)[6:] for d in DTYPES)}", layer=layer)
 
 
 def view(tensor):
@@ -27,7 +28,8 @@ def optional_view(tensor):
 
 
 def values(tensor):
-    """A parameter or a statistic where the client can read all its elements in order; None for None."""
+    """A parameter or a statistic where the client can read all its elements in order; None for
+    None."""
     if tensor is None:
         return None
     tensor = tensor.detach()

@@ -12,11 +12,11 @@ from ._tensors import check_supported, is_channels_last, optional_view, values, 
 class SyncBatchNorm(SyncNorm, _BatchNorm):
     """In the place of torch.nn.SyncBatchNorm and torch.nn.BatchNorm1d/2d/3d; the same state_dict.
 
-    Synchronises only when training, connected, and the group has more than one worker; otherwise the local
-    path runs, with the same arithmetic.  Formulas and edges: docs/numerics.md.
+    Synchronises only when training, connected, and the group has more than one worker; otherwise
+    the local path runs, with the same arithmetic.  Formulas and edges: docs/numerics.md.
 
-    Every member does the same: the same modules in the same order, train() or eval(), and an input that
-    needs a gradient on all members or on none.
+    Every member does the same: the same modules in the same order, train() or eval(), and an input
+    that needs a gradient on all members or on none.
 
     Args:
         num_features: channels C.
@@ -47,13 +47,13 @@ class SyncBatchNorm(SyncNorm, _BatchNorm):
         """Normalises.
 
         Args:
-            input: (N, C, S...), 2 or more dimensions, contiguous or channels last (others are copied);
-                float32, float64, float16 or bfloat16.  N may be 0.
-            mask: (N, S...) or (N, 1, S...), bool, uint8 or floating, 0 = this position does not count:
-                it is in no statistic, and the output and the gradient are 0 there.
+            input: (N, C, S...), 2 or more dimensions, contiguous or channels last (others are
+                copied); float32, float64, float16 or bfloat16.  N may be 0.
+            mask: (N, S...) or (N, 1, S...), bool, uint8 or floating, 0 = this position does not
+                count: it is in no statistic, and the output and the gradient are 0 there.
         Returns: a tensor like input.
-        Raises: ValueError: fewer than 2 dimensions; SyncnormError: INVALID_ARGUMENT for what is wrong
-            with an argument, before anything is sent; otherwise the failure of the round.
+        Raises: ValueError: fewer than 2 dimensions; SyncnormError: INVALID_ARGUMENT for what is
+            wrong with an argument, before anything is sent; otherwise the failure of the round.
         """
         check_supported(input, self.layer)
         self._check_input_dim(input)
@@ -68,7 +68,8 @@ class SyncBatchNorm(SyncNorm, _BatchNorm):
 
     def _check_input_dim(self, input):
         if input.dim() < 2:
-            raise ValueError(f"layer {self.layer}: expected at least 2D input (got {input.dim()}D input)")
+            raise ValueError(
+                f"layer {self.layer}: expected at least 2D input (got {input.dim()}D input)")
 
     def _make_norm(self, group):
         return _core.BatchNorm(self.layer, self.num_features, self.eps, self.momentum,

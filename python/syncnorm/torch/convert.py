@@ -13,7 +13,8 @@ OWN = ("group", "kept_forwards", "layer", "reverts_to", "_base_name", "_exact_na
 
 
 class BatchNorm(_BatchNorm):
-    """A batch norm of 2 or more dimensions: what a SyncBatchNorm that was made as one reverts to."""
+    """A batch norm of 2 or more dimensions: what a SyncBatchNorm that was made as one reverts
+    to."""
 
     def _check_input_dim(self, input):
         if input.dim() < 2:
@@ -21,25 +22,26 @@ class BatchNorm(_BatchNorm):
 
 
 def convert_sync_batchnorm(model, group=None):
-    """Replaces every torch.nn.BatchNorm1d, 2d, 3d and SyncBatchNorm of the model by a SyncBatchNorm.
+    """Replaces every torch.nn.BatchNorm1d, 2d, 3d and SyncBatchNorm of the model by a
+    SyncBatchNorm.
 
-    Parameters, buffers, hooks and all other attributes are the same objects, so optimisers and references
-    stay valid.  A layer is known by its path in the model.
+    Parameters, buffers, hooks and all other attributes are the same objects, so optimisers and
+    references stay valid.  A layer is known by its path in the model.
 
     Args:
         model: a module, changed in place; or a batch norm.
         group: a syncnorm.Group; None: that of syncnorm.init(), whenever that is called.
     Returns: the model, or the norm in its place.
-    Raises: TypeError, with nothing changed: it has other batch norms, whose own behaviour would be lost;
-        the text names each.
+    Raises: TypeError, with nothing changed: it has other batch norms, whose own behaviour would be
+        lost; the text names each.
     """
     _check(model)
     return _replace(model, lambda module, path: _synchronised(module, path or "norm", group))
 
 
 def revert_sync_batchnorm(model):
-    """The reverse: every SyncBatchNorm becomes the torch.nn class that it was made of, with the same
-    parameters, buffers and hooks.  For a model that is exported, say.
+    """The reverse: every SyncBatchNorm becomes the torch.nn class that it was made of, with the
+    same parameters, buffers and hooks.  For a model that is exported, say.
 
     Args and returns: as convert_sync_batchnorm.
     """
@@ -61,8 +63,8 @@ def _check(model):
                 refused.append(f"{where} is a {name} whose forward was replaced")
     if refused:
         raise TypeError(
-            "convert_sync_batchnorm converts torch.nn.BatchNorm1d, 2d, 3d and SyncBatchNorm, and no class "
-            f"derived from them, whose own behaviour would be lost; but {'; '.join(refused)}")
+            "convert_sync_batchnorm converts torch.nn.BatchNorm1d, 2d, 3d and SyncBatchNorm, and no "
+            f"class derived from them, whose own behaviour would be lost; but {'; '.join(refused)}")
 
 
 def _replace(model, make):

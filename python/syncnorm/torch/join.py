@@ -20,22 +20,22 @@ def join(model, *, timeout=None):
             for x, y in loader:
                 ...
 
-    A worker whose loop ends says so, and the others' statistics are from then on those of the rest.  Returns
-    when all loops have ended; then all are members again, and every norm of the model has the running
-    statistics of the member that trained longest (the lowest rank of those).  Where the model is a
-    DistributedDataParallel its own join() is entered, too.
+    A worker whose loop ends says so, and the others' statistics are from then on those of the rest.
+    Returns when all loops have ended; then all are members again, and every norm of the model has
+    the running statistics of the member that trained longest (the lowest rank of those).  Where the
+    model is a DistributedDataParallel its own join() is entered, too.
 
     Args:
         model: what has synchronised norms.
         timeout: seconds to wait for the others; None: as long as they train.
-    Raises: SyncnormError: FAILED_PRECONDITION: a group's on_loss is "fail", so that it has no such thing;
-        DEADLINE_EXCEEDED: not all have ended after `timeout`; failures of the group.
+    Raises: SyncnormError: FAILED_PRECONDITION: a group's on_loss is "fail", so that it has no such
+        thing; DEADLINE_EXCEEDED: not all have ended after `timeout`; failures of the group.
     """
     groups = _groups(model)
     for group in groups:
         if group._options.on_loss == "fail":
             raise SyncnormError(
-                "FAILED_PRECONDITION", f"syncnorm.join needs on_loss=\"finish\" (or \"shrink\") in the "
+                "FAILED_PRECONDITION", "syncnorm.join needs on_loss=\"finish\" (or \"shrink\") in the "
                 f"syncnorm.init() of all members; that of group {group.name} is \"fail\"",
                 group=group.name)
     shadowed = (model.join() if isinstance(model, DistributedDataParallel)
@@ -49,8 +49,8 @@ def join(model, *, timeout=None):
         while not _finish(group, LOOK if timeout is None else timeout):
             if timeout is not None:
                 raise SyncnormError(
-                    "DEADLINE_EXCEEDED", f"not all members of group {group.name} have ended their data "
-                    f"within {timeout} s", group=group.name)
+                    "DEADLINE_EXCEEDED", f"not all members of group {group.name} have ended their "
+                    f"data within {timeout} s", group=group.name)
     for group in groups:
         _agree(group, [norm for norm in _norms(model) if _group_of(norm) is group])
 
@@ -60,8 +60,8 @@ def _agree(group, norms):
     for norm in norms:
         norm._norm()  # also on a member that had no data at all
     own = sum(norm._steps() for norm in norms)
-    steps = group.sum("syncnorm.join.steps",
-                      [float(own) if rank == group.rank else 0.0 for rank in range(group.world_size)])
+    steps = group.sum("syncnorm.join.steps", [
+        float(own) if rank == group.rank else 0.0 for rank in range(group.world_size)])
     longest = steps.index(max(steps))
     mine = [value for norm in norms for value in norm._statistics()]
     theirs = group.sum("syncnorm.join.statistics",

@@ -3,7 +3,7 @@ import torch
 
 from .. import _core
 from ._autograd import apply, eager
-from ._kernels import client_reads, kernels_for
+from ._kernels import WITHOUT_FLOAT64, client_reads, kernels_for
 from ._norm import SyncNorm, Written
 from ._tensors import check_supported, optional_view, values, view
 
@@ -14,10 +14,10 @@ BUFFERS = ("running_phi", "ema_gz", "iters")
 class SyncPowerNorm(SyncNorm, torch.nn.Module):
     """PowerNorm (arXiv 2003.07845) with the authors' arguments, buffers and state_dict.
 
-    In the first ``warmup_iters`` training forwards a step waits for the group's statistic; after them
-    nothing is waited for: statistics travel while the trainer computes.  So the buffers are the truth only
-    when drained: eval(), state_dict(), copies and ``drain()`` drain.  Formulas, and where the authors' code
-    and their paper differ: docs/numerics.md.
+    In the first ``warmup_iters`` training forwards a step waits for the group's statistic; after
+    them nothing is waited for: statistics travel while the trainer computes.  So the buffers are
+    the truth only when drained: eval(), state_dict(), copies and ``drain()`` drain.  Formulas, and
+    where the authors' code and their paper differ: docs/numerics.md.
 
     Args:
         num_features: channels C.
@@ -27,8 +27,8 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         warmup_iters: training forwards that use the batch's own statistic.
         group_num: groups of channels of the scaling before the norm; divides C.
         semantics: "reference" (the authors' code) or "paper" (Algorithms 1 and 2).
-        masked_backward: whether padding is left out of the backward statistics and gets no gradient; None:
-            as the semantics do (reference: no, paper: yes).
+        masked_backward: whether padding is left out of the backward statistics and gets no
+            gradient; None: as the semantics do (reference: no, paper: yes).
         schedule: "deferred", or "blocking", which waits for each statistic and gives the same bits.
         group, name, kept_forwards, device, dtype: as SyncBatchNorm.
     """
@@ -71,11 +71,11 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
 
         Args:
             input: (T, B, C) or (B, C); float32, float64, float16 or bfloat16.
-            pad_mask: (B, T), or for (B, C) also (B); bool or uint8, true = padding.  Not looked at in
-                eval().
+            pad_mask: (B, T), or for (B, C) also (B); bool or uint8, true = padding.  Not looked at
+                in eval().
         Returns: a tensor like input.
-        Raises: SyncnormError: INVALID_ARGUMENT for what is wrong with an argument, before anything is
-            sent; otherwise the failure of the round that this call collects.
+        Raises: SyncnormError: INVALID_ARGUMENT for what is wrong with an argument, before anything
+            is sent; otherwise the failure of the round that this call collects.
         """
         check_supported(input, self.layer)
         pad_mask = self._pad_mask(pad_mask, input)
@@ -85,8 +85,8 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         return apply(_Call(self, norm, pad_mask, input), input, self.weight, self.bias, False)
 
     def drain(self):
-        """Waits for every statistic under way and brings the buffers up to date; asks nothing of other
-        members.  Raises: SyncnormError: the first failure that a statistic met."""
+        """Waits for every statistic under way and brings the buffers up to date; asks nothing of
+        other members.  Raises: SyncnormError: the first failure that a statistic met."""
         self._collect()
 
     @property
@@ -144,7 +144,7 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
 
     def _bits(self):
         """All that the buffers hold, by their bits, so that a NaN equals itself."""
-        return {name: getattr(self, name).detach().reshape(-1).double().cpu().view(torch.int64)
+        return {name: getattr(self, name).detach().reshape(-1).cpu().double().view(torch.int64)
                 for name in BUFFERS}
 
     def _changed(self):
@@ -189,7 +189,7 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
 
     def _statistics_dtype(self, parameters):
         """float64 where the device has it, so that a run that resumes continues bit for bit."""
-        return torch.float32 if parameters.device.type == "mps" else torch.float64
+        return torch.float32 if parameters.device.type in WITHOUT_FLOAT64 else torch.float64
 
     def _pad_mask(self, mask, input):
         if mask is None or not self.training:
@@ -201,13 +201,15 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         batch = input.shape[-2]
         time = input.shape[0] if input.dim() == 3 else 1
         if tuple(mask.shape) != (batch, time) and not (time == 1 and tuple(mask.shape) == (batch,)):
-            self._refuse(f"pad_mask has shape {tuple(mask.shape)}, expected {(batch, time)}, that is (B, T)")
+            self._refuse(f"pad_mask has shape {tuple(mask.shape)}, expected {(batch, time)}, that "
+                         "is (B, T)")
         return mask.detach().reshape(batch, time)
 
     def extra_repr(self):
         return (f"{self.num_features}, eps={self.eps}, alpha_fwd={self.alpha_fwd}, "
-                f"alpha_bkw={self.alpha_bkw}, affine={self.affine}, warmup_iters={self.warmup_iters}, "
-                f"group_num={self.group_num}, semantics={self.semantics!r}, layer={self.layer!r}")
+                f"alpha_bkw={self.alpha_bkw}, affine={self.affine}, "
+                f"warmup_iters={self.warmup_iters}, group_num={self.group_num}, "
+                f"semantics={self.semantics!r}, layer={self.layer!r}")
 
 
 class _Call:
@@ -228,8 +230,8 @@ class _Call:
         padding = None if self._pad_mask is None else self._pad_mask.cpu().contiguous()
         weight, bias = values(self._module.weight), values(self._module.bias)
         self._context = self._norm.forward(
-            view(x), view(y), None if padding is None else padding.data_ptr(), optional_view(weight),
-            optional_view(bias), self._training, keep,
+            view(x), view(y), None if padding is None else padding.data_ptr(),
+            optional_view(weight), optional_view(bias), self._training, keep,
             kernels_for(x, y=y, channel_dim=-1, valid=self._valid))
         self._pad_mask = None
 
