@@ -159,11 +159,11 @@ TYPED_TEST(DeviceStreamsTest, TwoDevicesOfOneProcessShareOneOrder) {
     SYNCNORM_EXPECT_CUDA(cudaSetDevice(0));
     for (int s = 0; s < 3; ++s) {
       for (int l : {0, 1}) ASSERT_TRUE(layers[l]->Forward(calls[l].get()).ok());
+      int now = -1;
+      SYNCNORM_EXPECT_CUDA(cudaGetDevice(&now));
+      EXPECT_EQ(now, 0) << "the caller's device is as it was";
       for (int l : {1, 0}) ASSERT_TRUE(layers[l]->Backward(calls[l].get()).ok());
     }
-    int now = -1;
-    SYNCNORM_EXPECT_CUDA(cudaGetDevice(&now));
-    EXPECT_EQ(now, 0) << "the caller's device is as it was";
     for (int l : {0, 1}) results[rank].push_back(calls[l]->Load());
     EXPECT_EQ(layers[0]->Drained(), layers[1]->Drained());
     EXPECT_TRUE(reducer->Check().ok());
