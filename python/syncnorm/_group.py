@@ -148,9 +148,9 @@ class Group:
 
 
 _lock = threading.Lock()
-_open = []  # in the order in which they were made
+_open: "list[Group]" = []  # in the order in which they were made
 _default = None
-_made = collections.Counter()  # groups by name
+_made: "collections.Counter[str]" = collections.Counter()  # groups by name
 _pid = os.getpid()
 
 
