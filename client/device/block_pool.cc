@@ -50,7 +50,7 @@ absl::StatusOr<std::shared_ptr<Block>> BlockPool::Acquire(size_t bytes, cudaStre
   }
   if (block == nullptr) {
     block = std::make_unique<Block>();
-    absl::StatusOr<DeviceBuffer> buffer = DeviceBuffer::Make(bytes, stream);
+    absl::StatusOr<DeviceBuffer> buffer = DeviceBuffer::Make(bytes, stream, capturing);
     if (!buffer.ok()) return buffer.status();
     absl::StatusOr<Event> event = Event::Make();
     if (!event.ok()) return event.status();

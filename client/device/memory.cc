@@ -41,6 +41,17 @@ class RelaxedCapture {
   bool exchanged_ = false;
 };
 
+// On a stream of its own, since the caller's is being captured.
+cudaError_t FillNow(void* data, size_t bytes) {
+  cudaStream_t stream = nullptr;
+  cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (error != cudaSuccess) return error;
+  error = cudaMemsetAsync(data, 0, bytes, stream);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
+  cudaStreamDestroy(stream);
+  return error;
+}
+
 }  // namespace
 
 absl::Status CheckNotForked() { return Process().Check(); }
@@ -55,7 +66,7 @@ DeviceScope::~DeviceScope() {
   if (before_ >= 0) cudaSetDevice(before_);
 }
 
-absl::StatusOr<DeviceBuffer> DeviceBuffer::Make(size_t bytes, cudaStream_t stream) {
+absl::StatusOr<DeviceBuffer> DeviceBuffer::Make(size_t bytes, cudaStream_t stream, bool capturing) {
   const RelaxedCapture relaxed;
   DeviceBuffer buffer;
   void* data = nullptr;
@@ -67,7 +78,9 @@ absl::StatusOr<DeviceBuffer> DeviceBuffer::Make(size_t bytes, cudaStream_t strea
   buffer.bytes_ = bytes;
   device_bytes += bytes;
   ++allocations;
-  if (cudaError_t error = cudaMemsetAsync(data, 0, bytes, stream); error != cudaSuccess) {
+  if (cudaError_t error =
+          capturing ? FillNow(data, bytes) : cudaMemsetAsync(data, 0, bytes, stream);
+      error != cudaSuccess) {
     return CudaStatus(error, "filling new device memory");
   }
   return buffer;

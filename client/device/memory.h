@@ -37,10 +37,11 @@ class DeviceScope {
 };
 
 // Memory of the current device, zero-filled on `stream`: ordered before what is enqueued there
-// later.  May be made while the stream is being captured; the filling is then part of the graph.
+// later.  While the stream is being captured it is zero when Make returns, so that it is whether or
+// not the graph has been launched.
 class DeviceBuffer {
  public:
-  static absl::StatusOr<DeviceBuffer> Make(size_t bytes, cudaStream_t stream);
+  static absl::StatusOr<DeviceBuffer> Make(size_t bytes, cudaStream_t stream, bool capturing);
   DeviceBuffer() = default;
   DeviceBuffer(DeviceBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}

@@ -68,9 +68,11 @@ struct BatchNormKept {
   uint64_t step;           // 0: a recomputation that found nothing
   uint64_t backward_came;  // not 0: it has had one
   uint64_t ticket;         // of the folding kernel's blocks; 0 between calls
-  BatchNormKept* origin;   // whose forward this is: itself, or what a recomputation repeats
+  BatchNormKept* origin;   // whose forward this is: itself, or what a recomputation repeats; null
+                           // in new memory, where a captured forward has not run yet
   uint64_t unused[3];      // so that the rows begin at a multiple of 32 bytes
 
+  SYNCNORM_BOTH BatchNormKept* repeated() { return origin == nullptr ? this : origin; }
   SYNCNORM_BOTH MomentsView local() { return {reinterpret_cast<MomentsHeader*>(this + 1)}; }
   SYNCNORM_BOTH double* row(int64_t row, int64_t channels) {
     return local().values() + (2 + row) * channels;

@@ -131,7 +131,7 @@ __global__ void FoldGrad(BatchNormGradFold fold) {
   const int64_t channels = fold.channels;
   const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (c == 0) {
-    fold.kept->origin->backward_came = 1;
+    fold.kept->repeated()->backward_came = 1;
     fold.local.header->step = 0;
   }
   if (c >= channels) return;

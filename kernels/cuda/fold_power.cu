@@ -144,7 +144,7 @@ __device__ void MoveEma(const PowerLayer& layer, const PowerBackwardStatistic& s
   }
   // Not masked: the count is of padding, too, and the forward's says whether there was anything
   // else.
-  const uint64_t valid = layer.masked_backward ? header.count : statistic.kept->origin->count;
+  const uint64_t valid = layer.masked_backward ? header.count : statistic.kept->repeated()->count;
   const bool moves = __syncthreads_and(finite) && header.failed == 0 && valid > 0;
   for (int64_t c = threadIdx.x; moves && c < layer.channels; c += blockDim.x) {
     const double e = ValueOr(layer.ema, c, 0);
@@ -159,7 +159,7 @@ __global__ void FoldGrad(PowerGradFold fold) {
   PowerKept* const kept = fold.kept;
   MoveEma(layer, fold.before);
   // Of the step, before `now` is applied.
-  const PowerKept* const origin = kept->origin;
+  PowerKept* const origin = kept->repeated();
   const bool exact = layer.paper && fold.wants_dx && kept->step != 0 &&
                      static_cast<int64_t>(kept->step) <= layer.warmup_iters &&
                      fold.now.moments.header != nullptr;
@@ -176,7 +176,7 @@ __global__ void FoldGrad(PowerGradFold fold) {
       }
       if (!layer.paper && origin->count > 0) {
         // A recomputation's statistic is that of the forward which it repeats.
-        const double power = kept->origin->row(kPower, channels)[c];
+        const double power = origin->row(kPower, channels)[c];
         root = InverseRoot(power, layer.eps);
       }
     }
@@ -186,7 +186,7 @@ __global__ void FoldGrad(PowerGradFold fold) {
   }
   MoveEma(layer, fold.now);
   if (threadIdx.x != 0) return;
-  kept->origin->backward_came = 1;
+  origin->backward_came = 1;
   if (fold.message.header != nullptr) fold.message.header->step = 0;
 }
 

@@ -30,10 +30,11 @@ struct PowerKept {
   uint64_t step;           // t; 0: a recomputation that found nothing, or eval
   uint64_t backward_came;  // not 0: it has had one
   uint64_t ticket;         // BatchNormKept's, which finds 0 in a block that was one of these
-  PowerKept* origin;       // whose forward this is: itself, or what a recomputation repeats
+  PowerKept* origin;       // as BatchNormKept's
   uint64_t failed;         // not 0: its round has
   uint64_t unused[2];      // as long as BatchNormKept, so that the headers are at one place
 
+  SYNCNORM_BOTH PowerKept* repeated() { return origin == nullptr ? this : origin; }
   SYNCNORM_BOTH MomentsView local() { return {reinterpret_cast<MomentsHeader*>(this + 1)}; }
   SYNCNORM_BOTH double* row(int64_t row, int64_t channels) {
     return local().values() + (1 + row) * channels;

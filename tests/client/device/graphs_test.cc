@@ -122,6 +122,20 @@ TYPED_TEST(DeviceGraphsTest, EagerCallsInBetweenNeitherDisturbAGraphNorAreDistur
   }
 }
 
+// A mistake of the caller's, which must not cost the device.
+TYPED_TEST(DeviceGraphsTest, ABackwardOfAForwardThatWasCapturedAndNotLaunchedHarmsNobody) {
+  NormOnDevice<TypeParam> norm(TypeParam::Of(kChannels), nullptr);
+  const NormData data = this->Random();
+  const auto call = norm.Prepare(data);
+  Graph graph(norm.stream(), [&] { ASSERT_TRUE(norm.Forward(call.get()).ok()); });
+  ASSERT_TRUE(norm.Backward(call.get()).ok());
+  norm.stream().Synchronize();
+  graph.Launch();
+  ASSERT_TRUE(norm.Backward(call.get()).ok());
+  EXPECT_EQ(call->Load().dx,
+            NormOnDevice<TypeParam>(TypeParam::Of(kChannels), nullptr).Step(data).dx);
+}
+
 // The context is an eager forward's: its block is the graph's from then on.
 TYPED_TEST(DeviceGraphsTest, ABackwardMayBeCapturedAlone) {
   NormOnDevice<TypeParam> norm(TypeParam::Of(kChannels), nullptr);
