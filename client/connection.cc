@@ -418,6 +418,7 @@ absl::Status Connection::Finish(absl::Duration timeout) {
     absl::StatusOr<Bytes> message = session_->Finish();
     if (!message.ok()) return message.status();
     finishing_ = true;
+    last_before_finish_ = session_->answered();
     if (*message != nullptr) Send({*std::move(message)}, &actions);
   }
   if (!Await(regrouped, deadline, std::move(actions))) return interrupted();
@@ -431,6 +432,11 @@ absl::Status Connection::Finish(absl::Duration timeout) {
   }
   return absl::DeadlineExceededError(session_->Where() + " has finished, but the others had not " +
                                      "after " + absl::FormatDuration(timeout));
+}
+
+uint64_t Connection::last_before_finish() {
+  absl::MutexLock lock(&mutex_);
+  return last_before_finish_;
 }
 
 absl::Status Connection::Leave() {

@@ -81,6 +81,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   //   this member leaves meanwhile;
   //   kDeadlineExceeded  others had not finished by then; this member still has, and may ask again.
   absl::Status Finish(absl::Duration timeout);
+  // The last round that this member contributed to before it called Finish.
+  uint64_t last_before_finish();
   // Who takes part now.
   struct View {
     uint64_t epoch = 0;
@@ -205,6 +207,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;  // the wait for a round
   // Finish was called and has not returned that all have finished.
   bool finishing_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t last_before_finish_ ABSL_GUARDED_BY(mutex_) = 0;
 
   bool leading_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<Waiter*> followers_ ABSL_GUARDED_BY(mutex_);

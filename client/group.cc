@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "client/connection.h"
+#include "client/finish_exchange.h"
 #include "client/grpc_transport.h"
 #include "client/incarnation.h"
 #include "client/join.h"
@@ -24,6 +25,9 @@ namespace {
 
 // The layer that boundary rounds are of: no layer of a trainer is called so by accident.
 constexpr char kBoundaryLayer[] = "syncnorm.boundary";
+
+// And those by which layers agree after a Finish.
+constexpr char kFinishLayer[] = "syncnorm.finish";
 
 // In the order in which it is built; destroyed in the reverse.
 struct Membership {
@@ -126,7 +130,18 @@ class RemoteGroup final : public Group {
 
   absl::Status Finish(absl::Duration timeout) override {
     if (absl::Status s = Usable(); !s.ok()) return s;
-    return connection_->Finish(timeout);
+    if (absl::Status finished = connection_->Finish(timeout); !finished.ok()) return finished;
+    return Exchange({.rank = rank(),
+                     .world_size = world_size(),
+                     .last_round = connection_->last_before_finish(),
+                     .max_values = connection_->joined_at_first().limits.max_values,
+                     .reduce =
+                         [this](uint64_t step, const Moments& moments) {
+                           return connection_->ReduceNow(
+                               {kFinishLayer, Direction::kNone, step, std::nullopt}, moments);
+                         },
+                     .save = [this] { return Save(nullptr); },
+                     .load = [this](std::string_view state) { return LoadLayers(state); }});
   }
 
   absl::Status Leave() override {
@@ -182,6 +197,32 @@ class RemoteGroup final : public Group {
           encoded.size(), " bytes, at most ", Session::kMaxState, " are taken"));
     }
     return encoded;
+  }
+
+  // Of layers that are not made yet the states wait for AddLayer.
+  absl::Status LoadLayers(std::string_view state) {
+    absl::StatusOr<wire::MemberState> whole = wire::DecodeMemberState(state);
+    if (!whole.ok()) {
+      return absl::InternalError(
+          absl::StrCat("the states that ", session().Where(),
+                       " got after Finish cannot be read: ", whole.status().message()));
+    }
+    std::vector<std::pair<LayerState*, std::string>> loads;
+    {
+      absl::MutexLock lock(&mutex_);
+      for (auto& [name, bytes] : whole->layers) {
+        const auto layer = layers_.find(name);
+        if (layer == layers_.end()) {
+          given_[name] = std::move(bytes);
+        } else if (layer->second != nullptr) {
+          loads.emplace_back(layer->second, std::move(bytes));
+        }
+      }
+    }
+    for (const auto& [layer, bytes] : loads) {
+      if (absl::Status loaded = layer->Load(bytes); !loaded.ok()) return loaded;
+    }
+    return absl::OkStatus();
   }
 
   Connection::View View() const {

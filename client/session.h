@@ -133,6 +133,8 @@ class Session {
 
   Phase phase() const { return phase_; }
   size_t pending() const { return unanswered_; }
+  // All rounds up to this one are answered.
+  uint64_t answered() const { return first_pending_ - 1; }
   bool finished() const { return finished_; }
   // Why the membership failed; OK unless kFailed.
   const absl::Status& failure() const { return failure_; }
@@ -174,8 +176,6 @@ class Session {
     std::string bytes;
   };
 
-  // All rounds up to this one are answered.
-  uint64_t answered() const { return first_pending_ - 1; }
   // Whether a coordinator that is started again could take this member back.
   bool resumable() const { return joined_.run_id != 0; }
   // What the coordinator said last, for the text of a deadline.

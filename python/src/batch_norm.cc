@@ -118,9 +118,6 @@ void BindBatchNorm(py::module_* module) {
       .def("load", &Load)
       .def("store", &Store)
       .def("forward", &Forward)
-      .def_property(
-          "steps", [](const BatchNorm& n) { return n.core->steps(); },
-          [](BatchNorm* n, uint64_t steps) { n->core->set_steps(steps); })
       .def_property_readonly("need_sync", [](const BatchNorm& n) { return n.core->need_sync(); });
 }
 

@@ -62,7 +62,6 @@ class BatchNormContext:
                  d_weight: Optional[View], d_bias: Optional[View], kernels: Any) -> None: ...
 
 class BatchNorm:
-    steps: int
     need_sync: bool
     def __init__(self, name: str, channels: int, eps: float, momentum: Optional[float],
                  affine: bool, track_running_stats: bool, kept_forwards: int,

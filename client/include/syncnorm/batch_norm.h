@@ -129,12 +129,6 @@ class SyncBatchNorm final : public LayerState {
   // kInvalidArgument names a missing, unknown or misshapen entry; nothing is changed then.
   absl::Status LoadState(const std::map<std::string, std::vector<double>>& state);
 
-  // Synchronised forwards so far, which the keys of its rounds count: equal on all members.  For
-  // an owner that makes them equal again where they are not: after Group::Finish, members had
-  // data for different numbers of steps.
-  uint64_t steps() const { return steps_; }
-  void set_steps(uint64_t steps) { steps_ = steps; }
-
   // All that the layer goes on from: the state above, and its steps.
   absl::StatusOr<std::string> Save() override;
   absl::Status Load(std::string_view bytes) override;

@@ -29,7 +29,8 @@
 // and handed_over() is what the others' trainer gave; weights are the trainer's to bring.
 //
 // OnLoss::kFinish.  For data that ends earlier on some members: they call Finish, the others
-// go on without them, and when all have finished all are members again.
+// go on without them, and when all have finished all are members again, and their layers go on
+// from the states of the member that went on longest.
 //
 // With a coordinator_factory the coordinator lives as long as rank 0's Group.  ~Group
 // leaves, then lets the coordinator tell all others, finish open rounds and end
@@ -178,7 +179,8 @@ class Group : public Reducer {
   virtual const std::string& handed_over() const = 0;
 
   // kFinish, kShrink: no data is left here; the others go on.  Returns when all members have
-  // finished, and all are members again.
+  // finished, all are members again, and the layers of all have the states (running statistics,
+  // steps, parameters) of the one that went on longest; of several, of the lowest rank.
   //   kDeadlineExceeded    not all have by then; call it again;
   //   kFailedPrecondition  with kFail;
   //   otherwise            the membership's failure.

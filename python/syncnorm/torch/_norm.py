@@ -74,39 +74,6 @@ class SyncNorm:
         it."""
         self._to_norm()
 
-    # ---- Statistics, as float64 -----------------------------------------------------------------
-
-    def _steps(self):
-        """How many rounds of forwards there have been."""
-        raise NotImplementedError
-
-    def _statistic_tensors(self):
-        """The buffers, and None for those there are not."""
-        raise NotImplementedError
-
-    def _statistics(self):
-        numbers = [float(self._steps())]
-        for tensor in self._statistic_tensors():
-            if tensor is not None:
-                numbers += tensor.detach().reshape(-1).cpu().double().tolist()
-        return numbers
-
-    def _take_statistics(self, numbers):
-        """From what _statistics gave on another member; returns the rest."""
-        steps, numbers = numbers[0], numbers[1:]
-        for tensor in self._statistic_tensors():
-            if tensor is not None:
-                part, numbers = numbers[:tensor.numel()], numbers[tensor.numel():]
-                with torch.no_grad():
-                    exact = torch.tensor(part, dtype=torch.float64).reshape(tensor.shape)
-                    tensor.copy_(exact.to(tensor.dtype))
-        self._set_steps(int(steps))
-        return numbers
-
-    def _set_steps(self, steps):
-        """After the tensors were changed."""
-        raise NotImplementedError
-
     # ---- Copies --------------------------------------------------------------------------------
 
     def __getstate__(self):

@@ -99,15 +99,6 @@ class SyncBatchNorm(SyncNorm, _BatchNorm):
         if getattr(self, "num_batches_tracked", None) is not None:
             self.num_batches_tracked.fill_(tracked)
 
-    def _steps(self):
-        return self._core_norm.steps
-
-    def _set_steps(self, steps):
-        self._core_norm.steps = steps
-
-    def _statistic_tensors(self):
-        return self.running_mean, self.running_var, getattr(self, "num_batches_tracked", None)
-
     def _statistics_dtype(self, parameters):
         """Statistics are never kept in half precision."""
         return torch.float64 if parameters.dtype == torch.float64 else torch.float32

@@ -42,7 +42,11 @@ def join(model, *, timeout=None):
                 else contextlib.nullcontext())
     with shadowed:
         yield
-        # First all of syncnorm is told, then DDP serves the others until they end, too.
+        # First all of syncnorm is told, then DDP serves the others until they end, too.  A member that
+        # had no data at all has layers from here on, to take the others' statistics.
+        for norm in _norms(model):
+            if _group_of(norm) in groups:
+                norm._norm()
         drain(model)
         waiting = [group for group in groups if not _finish(group, 0.0)]
     for group in waiting:
@@ -51,23 +55,6 @@ def join(model, *, timeout=None):
                 raise SyncnormError(
                     "DEADLINE_EXCEEDED", f"not all members of group {group.name} have ended their "
                     f"data within {timeout} s", group=group.name)
-    for group in groups:
-        _agree(group, [norm for norm in _norms(model) if _group_of(norm) is group])
-
-
-def _agree(group, norms):
-    """All members take the statistics, and the step, of the one that trained longest."""
-    for norm in norms:
-        norm._norm()  # also on a member that had no data at all
-    own = sum(norm._steps() for norm in norms)
-    steps = group.sum("syncnorm.join.steps", [
-        float(own) if rank == group.rank else 0.0 for rank in range(group.world_size)])
-    longest = steps.index(max(steps))
-    mine = [value for norm in norms for value in norm._statistics()]
-    theirs = group.sum("syncnorm.join.statistics",
-                       mine if group.rank == longest else [0.0] * len(mine))
-    for norm in norms:
-        theirs = norm._take_statistics(theirs)
 
 
 def _finish(group, seconds):

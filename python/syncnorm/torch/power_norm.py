@@ -177,16 +177,6 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
                                self.group_num, 1e-5, self.semantics, self.masked_backward,
                                self.schedule, self.kept_forwards, group)
 
-    def _steps(self):
-        self._collect()
-        return int(self.iters)
-
-    def _set_steps(self, steps):
-        self._to_norm()
-
-    def _statistic_tensors(self):
-        return self.running_phi, self.ema_gz, self.iters
-
     def _statistics_dtype(self, parameters):
         """float64 where the device has it, so that a run that resumes continues bit for bit."""
         return torch.float32 if parameters.device.type in WITHOUT_FLOAT64 else torch.float64

@@ -9,7 +9,6 @@
 
 #include "client/norms/backend.h"
 #include "tests/support/host_tensor.h"
-#include "tests/support/in_process_group.h"
 
 namespace syncnorm::testing {
 namespace {
@@ -62,31 +61,6 @@ TEST_F(ChangedOptionsTest, WhatCreateRefusesIsRefusedAndChangesNothing) {
   EXPECT_TRUE(absl::IsInvalidArgument(norm_->SetEpsAndMomentum(-1, 0.5)));
   EXPECT_EQ(norm_->options().eps, 0);
   EXPECT_EQ(norm_->options().momentum, 0.5);
-}
-
-TEST(StepsTest, MembersWhoseStepsAreMadeEqualGoOnTogether) {
-  InProcessGroup group(2);
-  std::vector<absl::Status> apart(2), together(2);
-  std::vector<uint64_t> steps(2);
-  std::vector<std::thread> members;
-  for (int rank = 0; rank < 2; ++rank) {
-    members.emplace_back([&, rank] {
-      const auto norm = SyncBatchNorm::Create("norm", {.channels = 1}, group.member(rank)).value();
-      const HostTensor x(DType::kF64, {2, 1}, Layout::kContiguous, {1, 3});
-      HostTensor y(DType::kF64, {2, 1}, Layout::kContiguous);
-      norm->set_steps(4 + static_cast<uint64_t>(rank));
-      apart[rank] = norm->Forward(x.tensor(), nullptr, y.tensor(), nullptr);
-      norm->set_steps(7);
-      together[rank] = norm->Forward(x.tensor(), nullptr, y.tensor(), nullptr);
-      steps[rank] = norm->steps();
-    });
-  }
-  for (std::thread& member : members) member.join();
-  for (int rank = 0; rank < 2; ++rank) {
-    EXPECT_TRUE(absl::IsAborted(apart[rank])) << apart[rank];
-    EXPECT_TRUE(together[rank].ok()) << together[rank];
-    EXPECT_EQ(steps[rank], 8u);
-  }
 }
 
 }  // namespace

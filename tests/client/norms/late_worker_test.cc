@@ -1,4 +1,5 @@
-// Real layers over real connections: a worker that comes late, and forwards that are recomputed.
+// Real layers over real connections: a worker that comes late, workers whose data end early, and
+// forwards that are recomputed.
 #include <gtest/gtest.h>
 #include <syncnorm/batch_norm.h>
 #include <syncnorm/power_norm.h>
@@ -144,6 +145,48 @@ TYPED_TEST(LateWorkerTest, AForwardThatIsRecomputedGivesTheSameBytesAndSendsNoth
       states[rank] = state;
     });
     EXPECT_EQ(server->snapshot().rounds.contributions - before, 2u * 6 * 2);
+  }
+}
+
+template <typename Kind>
+class UnevenDataTest : public ::testing::Test {};
+TYPED_TEST_SUITE(UnevenDataTest, Kinds);
+
+// Twice over: rank 0 has no data at first, and makes its layer after it has finished.
+TYPED_TEST(UnevenDataTest, AfterFinishAllGoOnFromTheStateOfTheOneThatWentOnLongest) {
+  using Norm = typename TypeParam::Norm;
+  constexpr int kBatches[2][3] = {{0, 5, 2}, {3, 1, 4}};
+  constexpr int kLongest[2] = {1, 2};
+  const auto server = StartServer("127.0.0.1:0");
+  const auto groups = ConnectAll(server->address(), 3,
+                                 [](GroupOptions* options) { options->on_loss = OnLoss::kFinish; });
+  std::vector<std::string> before(3), after(3);
+  std::vector<std::vector<Numbers>> results(3);
+  std::vector<std::unique_ptr<Norm>> norms(3);
+  const auto make = [&](int rank) {
+    norms[rank] = *Norm::Create("norm", TypeParam::Options(), groups[rank].get());
+  };
+  const auto state = [&](int rank) {
+    const auto saved = norms[rank]->Save();
+    EXPECT_TRUE(saved.ok()) << saved.status();
+    return saved.ok() ? *saved : "";
+  };
+  for (int round = 0; round < 2; ++round) {
+    InThreads(3, [&](int rank) {
+      const int batches = kBatches[round][rank];
+      if (batches > 0 && norms[rank] == nullptr) make(rank);
+      for (int step = 0; step < batches; ++step) Step<TypeParam>(norms[rank].get(), step, rank);
+      if (batches > 0) before[rank] = state(rank);
+      const absl::Status finished = groups[rank]->Finish(absl::Seconds(20));
+      ASSERT_TRUE(finished.ok()) << finished;
+      if (norms[rank] == nullptr) make(rank);
+      after[rank] = state(rank);
+    });
+    for (const std::string& one : after) EXPECT_EQ(one, before[kLongest[round]]);
+    // The next round has all of them, under one step; equal data give equal results.
+    InThreads(3, [&](int rank) { results[rank] = Step<TypeParam>(norms[rank].get(), 9, 0); });
+    EXPECT_EQ(results[0], results[1]);
+    EXPECT_EQ(results[0], results[2]);
   }
 }
 
