@@ -130,7 +130,14 @@ class RemoteGroup final : public Group {
 
   absl::Status Finish(absl::Duration timeout) override {
     if (absl::Status s = Usable(); !s.ok()) return s;
-    if (absl::Status finished = connection_->Finish(timeout); !finished.ok()) return finished;
+    if (!all_finished_.exchange(false)) {
+      if (absl::Status finished = connection_->Finish(timeout); !finished.ok()) return finished;
+    }
+    if (timeout <= absl::ZeroDuration()) {
+      all_finished_ = true;  // what is left waits for the others, which may wait for this one
+      return absl::DeadlineExceededError(
+          absl::StrCat(session().Where(), " has finished, as all have; call Finish again"));
+    }
     return Exchange({.rank = rank(),
                      .world_size = world_size(),
                      .last_round = connection_->last_before_finish(),
@@ -240,7 +247,8 @@ class RemoteGroup final : public Group {
   std::unique_ptr<Membership> membership_;
   Connection* const connection_;
   std::atomic<bool> left_{false};
-  std::atomic<uint64_t> boundaries_;  // of all members, since the group began
+  std::atomic<bool> all_finished_{false};  // and this member has not exchanged states yet
+  std::atomic<uint64_t> boundaries_;       // of all members, since the group began
   const std::string handed_over_;
 
   absl::Mutex mutex_;

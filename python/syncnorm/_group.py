@@ -98,10 +98,10 @@ class Group:
 
     def finish(self, timeout):
         """With on_loss="finish" or "shrink": no data is left here; returns when all members have
-        finished.
+        finished, and the layers of all go on from the states of the one that went on longest.
 
         Args:
-            timeout: seconds.
+            timeout: seconds; 0: only says so, and always raises DEADLINE_EXCEEDED.
         Raises: SyncnormError; DEADLINE_EXCEEDED: not all have finished by then, call it again.
         """
         self._core.finish(timeout)

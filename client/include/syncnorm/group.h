@@ -181,6 +181,7 @@ class Group : public Reducer {
   // kFinish, kShrink: no data is left here; the others go on.  Returns when all members have
   // finished, all are members again, and the layers of all have the states (running statistics,
   // steps, parameters) of the one that went on longest; of several, of the lowest rank.
+  // A timeout of 0 only says so, and waits for nobody: always kDeadlineExceeded.
   //   kDeadlineExceeded    not all have by then; call it again;
   //   kFailedPrecondition  with kFail;
   //   otherwise            the membership's failure.

@@ -48,8 +48,9 @@ def join(model, *, timeout=None):
             if _group_of(norm) in groups:
                 norm._norm()
         drain(model)
-        waiting = [group for group in groups if not _finish(group, 0.0)]
-    for group in waiting:
+        for group in groups:
+            _finish(group, 0.0)
+    for group in groups:
         while not _finish(group, LOOK if timeout is None else timeout):
             if timeout is not None:
                 raise SyncnormError(

@@ -177,6 +177,8 @@ TYPED_TEST(UnevenDataTest, AfterFinishAllGoOnFromTheStateOfTheOneThatWentOnLonge
       if (batches > 0 && norms[rank] == nullptr) make(rank);
       for (int step = 0; step < batches; ++step) Step<TypeParam>(norms[rank].get(), step, rank);
       if (batches > 0) before[rank] = state(rank);
+      // Only saying so waits for nobody, whoever is the last one.
+      EXPECT_TRUE(absl::IsDeadlineExceeded(groups[rank]->Finish(absl::ZeroDuration())));
       const absl::Status finished = groups[rank]->Finish(absl::Seconds(20));
       ASSERT_TRUE(finished.ok()) << finished;
       if (norms[rank] == nullptr) make(rank);
