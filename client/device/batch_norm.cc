@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "client/device/kept_blocks.h"
 #include "client/device/layer.h"
 #include "client/device/pointers.h"
 #include "client/device/round_slot.h"
@@ -13,6 +14,7 @@
 #include "client/norms/errors.h"
 #include "client/norms/grid.h"
 #include "client/norms/mask.h"
+#include "client/norms/need_sync.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/fold.h"
 
@@ -25,6 +27,8 @@ using cuda::MomentsView;
 using device::Block;
 using device::BytesOf;
 using device::Call;
+using device::CheckGradients;
+using device::CheckLikeOnDevice;
 using device::CheckOnDevice;
 using device::DataOf;
 using device::KeptIn;
@@ -55,12 +59,13 @@ absl::Status DeviceBatchNorm::Forward(const ConstTensor& x, const PositionMask* 
   const device::DeviceScope scope(layer_->device());
   absl::StatusOr<Grid> grid = GridOf("x", x, channels, Memory::kDevice);
   if (!grid.ok()) return layer_->Named(grid.status());
-  for (const absl::Status& checked :
-       {CheckLike("y", y, x, *grid, Memory::kDevice),
-        CheckOnDevice("x", x.data, BytesOf(x), layer_->device()),
-        CheckOnDevice("y", y.data, BytesOf(y), layer_->device()),
-        mask == nullptr ? absl::OkStatus() : CheckMask(*mask, x, *grid)}) {
-    if (!checked.ok()) return layer_->Named(checked);
+  if (absl::Status first =
+          layer_->FirstError({CheckLike("y", y, x, *grid, Memory::kDevice),
+                              CheckOnDevice("x", x.data, BytesOf(x), layer_->device()),
+                              CheckOnDevice("y", y.data, BytesOf(y), layer_->device()),
+                              mask == nullptr ? absl::OkStatus() : CheckMask(*mask, x, *grid)});
+      !first.ok()) {
+    return first;
   }
   const bool recomputes = training_ && options_.kept_forwards > 0 && RecomputeScope::active();
   absl::StatusOr<Call> call = layer_->Begin(stream, need_sync() && !recomputes);
@@ -196,10 +201,7 @@ absl::Status DeviceBatchNorm::TakeStatistics(const Call& call, Context* now) {
   if (slot != nullptr) {
     if (absl::Status read = slot->Consumed(call.stream); !read.ok()) return layer_->Named(read);
   }
-  if (training_ && options_.kept_forwards > 0) {
-    if (static_cast<int64_t>(kept_.size()) == options_.kept_forwards) kept_.pop_front();
-    kept_.push_back({now->kept, now->synchronised});
-  }
+  if (training_) kept_->Keep(now->kept, now->synchronised);
   return absl::OkStatus();
 }
 
@@ -213,14 +215,13 @@ absl::Status DeviceBatchNorm::Recall(const Call& call, Context* now) {
                                .kept = KeptIn<BatchNormKept>(*now->kept),
                                .bad = &layer_->notes()->bad,
                                .missed = &layer_->notes()->missed};
-  for (auto kept = kept_.rbegin(); kept != kept_.rend(); ++kept) {
-    if (kept->synchronised != now->synchronised) continue;
-    recall.candidate[recall.candidates++] = KeptIn<BatchNormKept>(*kept->block);
-    now->repeats.push_back(kept->block);
-  }
+  now->repeats = kept_->Candidates(now->synchronised);
   if (now->repeats.empty()) {
     return layer_->Named(
         absl::FailedPreconditionError("a recomputation, but no training forward came before it"));
+  }
+  for (const auto& block : now->repeats) {
+    recall.candidate[recall.candidates++] = KeptIn<BatchNormKept>(*block);
   }
   if (cudaError_t error = cuda::RecallBatchNorm(recall, call.on); error != cudaSuccess) {
     return layer_->Named(error, "launching the recall");
@@ -242,14 +243,15 @@ absl::Status DeviceBatchNorm::Backward(const Context& context, const ConstTensor
   const ConstTensor& x = context.x;
   absl::StatusOr<Grid> grid = GridOf("the context's x", x, channels, Memory::kDevice);
   if (!grid.ok()) return layer_->Named(grid.status());
-  for (const absl::Status& checked :
-       {CheckLike("dy", dy, x, *grid, Memory::kDevice),
-        CheckOnDevice("dy", dy.data, BytesOf(dy), layer_->device()),
-        dx == nullptr ? absl::OkStatus() : CheckLike("dx", *dx, x, *grid, Memory::kDevice),
-        dx == nullptr ? absl::OkStatus()
-                      : CheckOnDevice("dx", dx->data, BytesOf(*dx), layer_->device()),
-        gradients == nullptr ? absl::OkStatus() : CheckGradients(*gradients)}) {
-    if (!checked.ok()) return layer_->Named(checked);
+  if (absl::Status first = layer_->FirstError(
+          {CheckLikeOnDevice("dy", dy, x, *grid, layer_->device()),
+           dx == nullptr ? absl::OkStatus()
+                         : CheckLikeOnDevice("dx", *dx, x, *grid, layer_->device()),
+           gradients == nullptr
+               ? absl::OkStatus()
+               : CheckGradients(gradients->weight, gradients->bias, channels, layer_->device())});
+      !first.ok()) {
+    return first;
   }
   const bool synchronises = context.synchronised && dx != nullptr;
   absl::StatusOr<Call> call = layer_->Begin(stream, synchronises);
@@ -349,8 +351,6 @@ absl::StatusOr<std::shared_ptr<RoundSlot>> DeviceBatchNorm::SendSums(const Conte
   return slot;
 }
 
-bool DeviceBatchNorm::need_sync() const {
-  return training_ && group_ != nullptr && group_->connected() && group_->world_size() > 1;
-}
+bool DeviceBatchNorm::need_sync() const { return norms::NeedSync(training_, group_); }
 
 }  // namespace syncnorm

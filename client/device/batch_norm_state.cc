@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "client/device/kept_blocks.h"
 #include "client/device/layer.h"
 #include "client/device/pointers.h"
 #include "client/device/round_slot.h"
@@ -38,6 +39,7 @@ absl::StatusOr<std::unique_ptr<DeviceBatchNorm>> DeviceBatchNorm::Create(
                                          reducer == nullptr ? nullptr : reducer->lane());
   if (!layer.ok()) return layer.status();
   norm->layer_ = *std::move(layer);
+  norm->kept_ = std::make_unique<device::KeptBlocks>(options.kept_forwards);
   norm->forward_slots_ =
       std::make_unique<device::RoundSlots>(MomentKind::kMeanM2, 2, options.channels);
   norm->backward_slots_ =
@@ -76,9 +78,7 @@ absl::Status DeviceBatchNorm::set_tensors(const DeviceBatchNormTensors& tensors)
                                              sizeof(int64_t), device));
     }
   }
-  for (const absl::Status& checked : checks) {
-    if (!checked.ok()) return layer_->Named(checked);
-  }
+  if (absl::Status first = layer_->FirstError(checks); !first.ok()) return first;
   tensors_ = {};
   if (options_.affine) {
     tensors_.weight = tensors.weight;
@@ -90,16 +90,6 @@ absl::Status DeviceBatchNorm::set_tensors(const DeviceBatchNormTensors& tensors)
     tensors_.num_batches_tracked = tensors.num_batches_tracked;
   }
   return absl::OkStatus();
-}
-
-absl::Status DeviceBatchNorm::CheckGradients(const Gradients& gradients) const {
-  if (absl::Status ok = CheckValues("the weight's gradient", gradients.weight, options_.channels,
-                                    layer_->device(), /*optional=*/true);
-      !ok.ok()) {
-    return ok;
-  }
-  return CheckValues("the bias's gradient", gradients.bias, options_.channels, layer_->device(),
-                     /*optional=*/true);
 }
 
 absl::Status DeviceBatchNorm::Check() {
@@ -130,9 +120,7 @@ absl::StatusOr<std::string> DeviceBatchNorm::Save() {
     }
     state["num_batches_tracked"] = {static_cast<double>(batches)};
   }
-  for (const absl::Status& ok : reads) {
-    if (!ok.ok()) return layer_->Named(ok);
-  }
+  if (absl::Status first = layer_->FirstError(reads); !first.ok()) return first;
   state["steps"] = {static_cast<double>(steps_->load())};
   return wire::EncodeLayerState(state);
 }
@@ -163,9 +151,7 @@ absl::Status DeviceBatchNorm::Load(std::string_view bytes) {
                                      last_stream_, tensors_.num_batches_tracked));
     }
   }
-  for (const absl::Status& ok : writes) {
-    if (!ok.ok()) return layer_->Named(ok);
-  }
+  if (absl::Status first = layer_->FirstError(writes); !first.ok()) return first;
   steps_->store(steps);
   return absl::OkStatus();
 }

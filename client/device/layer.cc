@@ -112,4 +112,11 @@ absl::Status DeviceLayer::Named(cudaError_t error, const char* what) const {
   return Named(CudaStatus(error, what));
 }
 
+absl::Status DeviceLayer::FirstError(const std::vector<absl::Status>& statuses) const {
+  for (const absl::Status& status : statuses) {
+    if (!status.ok()) return Named(status);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace syncnorm::device

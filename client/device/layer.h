@@ -67,6 +67,8 @@ class DeviceLayer {
   // The layer's name in front of the text; OK stays OK.
   absl::Status Named(const absl::Status& status) const;
   absl::Status Named(cudaError_t error, const char* what) const;
+  // The first that is not OK, named.
+  absl::Status FirstError(const std::vector<absl::Status>& statuses) const;
 
  private:
   DeviceLayer(std::string name, int device, Lane* lane)

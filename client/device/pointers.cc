@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/device/cuda_status.h"
+#include "client/device/views.h"
+#include "client/norms/grid.h"
 #include "client/norms/host_memory.h"
 
 namespace syncnorm::device {
@@ -67,6 +69,25 @@ absl::Status CheckStatistic(std::string_view what, const DeviceValues& values, i
                                                    "; it must be f32 or f64"));
   }
   return CheckValues(what, values, channels, device, /*optional=*/false);
+}
+
+absl::Status CheckGradients(const DeviceValues& weight, const DeviceValues& bias, int64_t channels,
+                            int device) {
+  if (absl::Status ok =
+          CheckValues("the weight's gradient", weight, channels, device, /*optional=*/true);
+      !ok.ok()) {
+    return ok;
+  }
+  return CheckValues("the bias's gradient", bias, channels, device, /*optional=*/true);
+}
+
+absl::Status CheckLikeOnDevice(std::string_view what, const ConstTensor& tensor,
+                               const ConstTensor& x, const kernels::Grid& grid, int device) {
+  if (absl::Status like = norms::CheckLike(what, tensor, x, grid, norms::Memory::kDevice);
+      !like.ok()) {
+    return like;
+  }
+  return CheckOnDevice(what, tensor.data, BytesOf(tensor), device);
 }
 
 void RefuseDeviceMemoryOnTheHost() { norms::DeviceOfPointer().store(DeviceOfMemory); }

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "kernels/kernels.h"
 
 namespace syncnorm::device {
 
@@ -25,6 +26,14 @@ absl::Status CheckValues(std::string_view what, const DeviceValues& values, int6
 // lose its increments.
 absl::Status CheckStatistic(std::string_view what, const DeviceValues& values, int64_t channels,
                             int device);
+
+// The gradients of weight and bias that a caller wants; null: not wanted.
+absl::Status CheckGradients(const DeviceValues& weight, const DeviceValues& bias, int64_t channels,
+                            int device);
+
+// A tensor that must be as x, whose grid is `grid` (client/norms/grid.h), and on the device.
+absl::Status CheckLikeOnDevice(std::string_view what, const ConstTensor& tensor,
+                               const ConstTensor& x, const kernels::Grid& grid, int device);
 
 // From now on the layers on the CPU refuse tensors in device memory, too, with a text instead of a
 // crash (client/norms/host_memory.h).

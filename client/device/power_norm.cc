@@ -26,6 +26,8 @@ using cuda::PowerKept;
 using device::Block;
 using device::BytesOf;
 using device::Call;
+using device::CheckGradients;
+using device::CheckLikeOnDevice;
 using device::CheckOnDevice;
 using device::DataOf;
 using device::KeptIn;
@@ -58,15 +60,16 @@ absl::Status DevicePowerNorm::Forward(const ConstTensor& x, const uint8_t* pad_m
   absl::StatusOr<Grid> grid = TokenGridOf("x", x, channels, Memory::kDevice);
   if (!grid.ok()) return layer_->Named(grid.status());
   if (!training_) pad_mask = nullptr;
-  for (const absl::Status& checked :
-       {CheckLike("y", y, x, *grid, Memory::kDevice),
-        CheckOnDevice("x", x.data, BytesOf(x), layer_->device()),
-        CheckOnDevice("y", y.data, BytesOf(y), layer_->device()),
-        pad_mask == nullptr
-            ? absl::OkStatus()
-            : CheckOnDevice("the padding mask", pad_mask, grid->positions(), layer_->device()),
-        training_ ? absl::OkStatus() : CheckDrained("an eval Forward")}) {
-    if (!checked.ok()) return layer_->Named(checked);
+  if (absl::Status first = layer_->FirstError(
+          {CheckLike("y", y, x, *grid, Memory::kDevice),
+           CheckOnDevice("x", x.data, BytesOf(x), layer_->device()),
+           CheckOnDevice("y", y.data, BytesOf(y), layer_->device()),
+           pad_mask == nullptr
+               ? absl::OkStatus()
+               : CheckOnDevice("the padding mask", pad_mask, grid->positions(), layer_->device()),
+           training_ ? absl::OkStatus() : CheckDrained("an eval Forward")});
+      !first.ok()) {
+    return first;
   }
   const bool recomputes = training_ && options_.kept_forwards > 0 && RecomputeScope::active();
   absl::StatusOr<Call> call = layer_->Begin(stream, (need_sync() || under_way()) && !recomputes);
@@ -163,14 +166,15 @@ absl::Status DevicePowerNorm::Backward(const Context& context, const ConstTensor
   const ConstTensor& x = context.x;
   absl::StatusOr<Grid> grid = TokenGridOf("the context's x", x, channels, Memory::kDevice);
   if (!grid.ok()) return layer_->Named(grid.status());
-  for (const absl::Status& checked :
-       {CheckLike("dy", dy, x, *grid, Memory::kDevice),
-        CheckOnDevice("dy", dy.data, BytesOf(dy), layer_->device()),
-        dx == nullptr ? absl::OkStatus() : CheckLike("dx", *dx, x, *grid, Memory::kDevice),
-        dx == nullptr ? absl::OkStatus()
-                      : CheckOnDevice("dx", dx->data, BytesOf(*dx), layer_->device()),
-        gradients == nullptr ? absl::OkStatus() : CheckGradients(*gradients)}) {
-    if (!checked.ok()) return layer_->Named(checked);
+  if (absl::Status first = layer_->FirstError(
+          {CheckLikeOnDevice("dy", dy, x, *grid, layer_->device()),
+           dx == nullptr ? absl::OkStatus()
+                         : CheckLikeOnDevice("dx", *dx, x, *grid, layer_->device()),
+           gradients == nullptr
+               ? absl::OkStatus()
+               : CheckGradients(gradients->weight, gradients->bias, channels, layer_->device())});
+      !first.ok()) {
+    return first;
   }
   absl::StatusOr<Call> call =
       layer_->Begin(stream, context.training && (context.synchronised || under_way()));

@@ -5,10 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/device/kept_blocks.h"
 #include "client/device/layer.h"
 #include "client/device/power_norm_progress.h"
 #include "client/device/round_slot.h"
 #include "client/device/views.h"
+#include "client/norms/need_sync.h"
 #include "kernels/cuda/fold_power.h"
 
 namespace syncnorm {
@@ -62,10 +64,7 @@ absl::Status DevicePowerNorm::SendStatistic(const Call& call, Context* now) {
              error != cudaSuccess) {
     return layer_->Named(error, "launching the statistic");
   }
-  if (options_.kept_forwards > 0) {
-    if (static_cast<int64_t>(kept_.size()) == options_.kept_forwards) kept_.pop_front();
-    kept_.push_back({now->kept, now->synchronised});
-  }
+  kept_->Keep(now->kept, now->synchronised);
   return absl::OkStatus();
 }
 
@@ -77,14 +76,13 @@ absl::Status DevicePowerNorm::Recall(const Call& call, Context* now) {
                            .kept = KeptIn<PowerKept>(*now->kept),
                            .bad = &layer_->notes()->bad,
                            .missed = &layer_->notes()->missed};
-  for (auto kept = kept_.rbegin(); kept != kept_.rend(); ++kept) {
-    if (kept->synchronised != now->synchronised) continue;
-    recall.candidate[recall.candidates++] = KeptIn<PowerKept>(*kept->block);
-    now->repeats.push_back(kept->block);
-  }
+  now->repeats = kept_->Candidates(now->synchronised);
   if (now->repeats.empty()) {
     return layer_->Named(
         absl::FailedPreconditionError("a recomputation, but no training forward came before it"));
+  }
+  for (const auto& block : now->repeats) {
+    recall.candidate[recall.candidates++] = KeptIn<PowerKept>(*block);
   }
   if (cudaError_t error = cuda::RecallPower(recall, call.on); error != cudaSuccess) {
     return layer_->Named(error, "launching the recall");
@@ -185,8 +183,6 @@ bool DevicePowerNorm::masked_backward() const {
   return options_.masked_backward.value_or(options_.semantics == PowerNormSemantics::kPaper);
 }
 
-bool DevicePowerNorm::need_sync() const {
-  return training_ && group_ != nullptr && group_->connected() && group_->world_size() > 1;
-}
+bool DevicePowerNorm::need_sync() const { return norms::NeedSync(training_, group_); }
 
 }  // namespace syncnorm

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "client/device/kept_blocks.h"
 #include "client/device/layer.h"
 #include "client/device/pointers.h"
 #include "client/device/power_norm_progress.h"
@@ -40,6 +41,7 @@ absl::StatusOr<std::unique_ptr<DevicePowerNorm>> DevicePowerNorm::Create(
                                          reducer == nullptr ? nullptr : reducer->lane());
   if (!layer.ok()) return layer.status();
   norm->layer_ = *std::move(layer);
+  norm->kept_ = std::make_unique<device::KeptBlocks>(options.kept_forwards);
   norm->forward_slots_ = std::make_unique<device::RoundSlots>(
       MomentKind::kSums, 1, options.channels,
       [progress = norm->progress_](const absl::StatusOr<Moments>& result) {
@@ -78,9 +80,7 @@ absl::Status DevicePowerNorm::set_tensors(const DevicePowerNormTensors& tensors)
     checks.push_back(CheckValues("weight", tensors.weight, channels, device, /*optional=*/false));
     checks.push_back(CheckValues("bias", tensors.bias, channels, device, /*optional=*/false));
   }
-  for (const absl::Status& checked : checks) {
-    if (!checked.ok()) return layer_->Named(checked);
-  }
+  if (absl::Status first = layer_->FirstError(checks); !first.ok()) return first;
   tensors_ = tensors;
   if (!options_.affine) tensors_.weight = tensors_.bias = {};
   return ReadIters();
@@ -111,16 +111,6 @@ kernels::cuda::PowerLayer DevicePowerNorm::Layer() const {
           .iters = tensors_.iters};
 }
 
-absl::Status DevicePowerNorm::CheckGradients(const Gradients& gradients) const {
-  if (absl::Status ok = CheckValues("the weight's gradient", gradients.weight, options_.channels,
-                                    layer_->device(), /*optional=*/true);
-      !ok.ok()) {
-    return ok;
-  }
-  return CheckValues("the bias's gradient", gradients.bias, options_.channels, layer_->device(),
-                     /*optional=*/true);
-}
-
 absl::Status DevicePowerNorm::Check() {
   if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());
@@ -144,9 +134,7 @@ absl::StatusOr<std::string> DevicePowerNorm::Save() {
   read("running_phi", tensors_.running_phi);
   read("ema_gz", tensors_.ema_gz);
   reads.push_back(device::Read(tensors_.iters, last_stream_, &iters));
-  for (const absl::Status& ok : reads) {
-    if (!ok.ok()) return layer_->Named(ok);
-  }
+  if (absl::Status first = layer_->FirstError(reads); !first.ok()) return first;
   state["iters"] = {static_cast<double>(iters)};
   return wire::EncodeLayerState(state);
 }
@@ -169,9 +157,7 @@ absl::Status DevicePowerNorm::Load(std::string_view bytes) {
   writes.push_back(device::Write(state->at("ema_gz"), last_stream_, tensors_.ema_gz));
   writes.push_back(
       device::Write(static_cast<int64_t>(state->at("iters")[0]), last_stream_, tensors_.iters));
-  for (const absl::Status& ok : writes) {
-    if (!ok.ok()) return layer_->Named(ok);
-  }
+  if (absl::Status first = layer_->FirstError(writes); !first.ok()) return first;
   return ReadIters();
 }
 

@@ -11,6 +11,7 @@
 #include "client/norms/errors.h"
 #include "client/norms/grid.h"
 #include "client/norms/mask.h"
+#include "client/norms/need_sync.h"
 
 namespace syncnorm {
 namespace {
@@ -176,8 +177,6 @@ absl::Status SyncBatchNorm::Backward(const Context& context, const ConstTensor& 
   return absl::OkStatus();
 }
 
-bool SyncBatchNorm::need_sync() const {
-  return training_ && group_ != nullptr && group_->connected() && group_->world_size() > 1;
-}
+bool SyncBatchNorm::need_sync() const { return norms::NeedSync(training_, group_); }
 
 }  // namespace syncnorm

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/norms/channels.h"
+#include "client/norms/need_sync.h"
 #include "client/norms/power_norm_pending.h"
 
 namespace syncnorm {
@@ -161,8 +162,6 @@ bool SyncPowerNorm::masked_backward() const {
   return options_.masked_backward.value_or(options_.semantics == PowerNormSemantics::kPaper);
 }
 
-bool SyncPowerNorm::need_sync() const {
-  return training_ && group_ != nullptr && group_->connected() && group_->world_size() > 1;
-}
+bool SyncPowerNorm::need_sync() const { return norms::NeedSync(training_, group_); }
 
 }  // namespace syncnorm

@@ -23,7 +23,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -37,6 +36,7 @@ namespace syncnorm {
 namespace device {
 class Block;
 class DeviceLayer;
+class KeptBlocks;
 class RoundSlots;
 struct Call;
 struct RoundSlot;
@@ -122,7 +122,6 @@ class DeviceBatchNorm final : public LayerState {
 
   absl::Status CheckMask(const PositionMask& mask, const ConstTensor& x,
                          const kernels::Grid& grid) const;
-  absl::Status CheckGradients(const Gradients& gradients) const;
   absl::StatusOr<std::shared_ptr<device::Block>> Valid(const PositionMask& mask, int64_t positions,
                                                        const Context& now,
                                                        const device::Call& call);
@@ -142,11 +141,7 @@ class DeviceBatchNorm final : public LayerState {
   std::shared_ptr<std::atomic<uint64_t>> steps_ = std::make_shared<std::atomic<uint64_t>>(0);
   std::unique_ptr<device::DeviceLayer> layer_;
   std::unique_ptr<device::RoundSlots> forward_slots_, backward_slots_;
-  struct KeptForward {
-    std::shared_ptr<device::Block> block;
-    bool synchronised;
-  };
-  std::deque<KeptForward> kept_;  // the last training forwards, oldest first
+  std::unique_ptr<device::KeptBlocks> kept_;
 };
 
 }  // namespace syncnorm

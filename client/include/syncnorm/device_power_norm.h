@@ -29,7 +29,6 @@
 #include <syncnorm/tensor.h>
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -43,6 +42,7 @@ namespace syncnorm {
 namespace device {
 class Block;
 class DeviceLayer;
+class KeptBlocks;
 class RoundSlots;
 struct Call;
 struct RoundSlot;
@@ -131,10 +131,6 @@ class DevicePowerNorm final : public LayerState {
     std::shared_ptr<device::Block> kept;
     std::vector<std::shared_ptr<device::Block>> repeats;
   };
-  struct KeptForward {
-    std::shared_ptr<device::Block> block;
-    bool synchronised;
-  };
   // What the CPU knows of iters.  Shared with the Lane's threads.
   struct Progress;
 
@@ -144,7 +140,6 @@ class DevicePowerNorm final : public LayerState {
   bool masked_backward() const;
   bool under_way() const { return forward_.slot != nullptr || backward_.slot != nullptr; }
   bool blocking() const { return options_.schedule == PowerNormSchedule::kBlocking; }
-  absl::Status CheckGradients(const Gradients& gradients) const;
   absl::Status CheckDrained(const char* before) const;
   absl::Status ReadIters();
   absl::Status SendStatistic(const device::Call& call, Context* now);
@@ -167,7 +162,7 @@ class DevicePowerNorm final : public LayerState {
   std::unique_ptr<device::DeviceLayer> layer_;
   std::unique_ptr<device::RoundSlots> forward_slots_, backward_slots_;
   Statistic forward_, backward_;
-  std::deque<KeptForward> kept_;  // the last training forwards, oldest first
+  std::unique_ptr<device::KeptBlocks> kept_;
 };
 
 }  // namespace syncnorm
