@@ -1,5 +1,6 @@
 // Global moments to mean, 1 / std and the coefficients of Affine; running statistics move.
 #include "kernels/cuda/fold.h"
+#include "kernels/cuda/kept.cuh"
 #include "kernels/cuda/values.cuh"
 
 namespace syncnorm::kernels::cuda {
@@ -11,15 +12,6 @@ __device__ void Coefficients(BatchNormKept* kept, int64_t channels, int64_t c, d
   kept->row(1, channels)[c] = invstd;
   kept->row(2, channels)[c] = ValueOr(weight, c, 1) * invstd;
   kept->row(3, channels)[c] = ValueOr(bias, c, 0);
-}
-
-__device__ double NotANumber() { return __longlong_as_double(0x7ff8000000000000LL); }
-
-// A mask that was wrong is told once; the next one starts without.
-__device__ void ReportMask(BatchNormKept* kept, uint64_t* bad) {
-  MomentsHeader* header = kept->local().header;
-  if (bad != nullptr && header->bad != 0) *bad = header->bad;
-  header->bad = 0;
 }
 
 // Whether this thread belongs to the last block to come here, and is its first: all others have
@@ -92,24 +84,11 @@ __global__ void Eval(BatchNormEval eval) {
                failed ? NotANumber() : invstd, eval.weight, eval.bias);
 }
 
-// One block: a candidate is compared by all threads, word by word.
+// One block.
 __global__ void Recall(BatchNormRecall recall) {
-  const MomentsView mine = recall.kept->local();
-  const bool bad = mine.header->bad != 0;
-  BatchNormKept* newest = nullptr;  // the same in all threads
-  BatchNormKept* found = nullptr;
-  for (int i = 0; i < recall.candidates && found == nullptr; ++i) {
-    const MomentsView theirs = recall.candidate[i]->local();
-    const auto* a = reinterpret_cast<const uint64_t*>(mine.values());
-    const auto* b = reinterpret_cast<const uint64_t*>(theirs.values());
-    bool differs = mine.header->count != theirs.header->count;
-    for (int64_t w = threadIdx.x; w < 2 * recall.channels; w += blockDim.x) differs |= a[w] != b[w];
-    if (__syncthreads_or(differs)) continue;
-    BatchNormKept* candidate = recall.candidate[i];
-    if (newest == nullptr) newest = candidate;
-    if (candidate->backward_came == 0) found = candidate;
-  }
-  if (found == nullptr) found = newest;
+  const bool bad = recall.kept->local().header->bad != 0;
+  BatchNormKept* const found =
+      FindRepeated(recall.kept, recall.candidate, recall.candidates, 2 * recall.channels);
   if (threadIdx.x == 0) {
     recall.kept->count = found == nullptr ? 0 : found->count;
     recall.kept->step = found == nullptr ? 0 : found->step;

@@ -1,5 +1,6 @@
 // Statistics of PowerNorm to running ones, and to the coefficients of its maps.
 #include "kernels/cuda/fold_power.h"
+#include "kernels/cuda/kept.cuh"
 #include "kernels/cuda/values.cuh"
 
 namespace syncnorm::kernels::cuda {
@@ -7,18 +8,10 @@ namespace {
 
 enum Row { kInvstd = 0, kPower = 1, kScale = 2, kShift = 3 };
 
-__device__ double NotANumber() { return __longlong_as_double(0x7ff8000000000000LL); }
-
 __device__ void Coefficients(const PowerLayer& layer, PowerKept* kept, int64_t c, double invstd) {
   kept->row(kInvstd, layer.channels)[c] = invstd;
   kept->row(kScale, layer.channels)[c] = ValueOr(layer.weight, c, 1) * invstd;
   kept->row(kShift, layer.channels)[c] = ValueOr(layer.bias, c, 0);
-}
-
-__device__ void ReportMask(PowerKept* kept, uint64_t* bad) {
-  MomentsHeader* header = kept->local().header;
-  if (bad != nullptr && header->bad != 0) *bad = header->bad;
-  header->bad = 0;
 }
 
 __device__ double CountOf(uint64_t count) { return static_cast<double>(count == 0 ? 1 : count); }
@@ -80,22 +73,8 @@ __global__ void ApplyForward(PowerApplyForward apply) {
 // One block.
 __global__ void Recall(PowerRecall recall) {
   const int64_t channels = recall.layer.channels;
-  const MomentsView mine = recall.kept->local();
-  const bool bad = mine.header->bad != 0;
-  PowerKept* newest = nullptr;  // the same in all threads
-  PowerKept* found = nullptr;
-  for (int i = 0; i < recall.candidates && found == nullptr; ++i) {
-    const MomentsView theirs = recall.candidate[i]->local();
-    const auto* a = reinterpret_cast<const uint64_t*>(mine.values());
-    const auto* b = reinterpret_cast<const uint64_t*>(theirs.values());
-    bool differs = mine.header->count != theirs.header->count;
-    for (int64_t w = threadIdx.x; w < channels; w += blockDim.x) differs |= a[w] != b[w];
-    if (__syncthreads_or(differs)) continue;
-    PowerKept* candidate = recall.candidate[i];
-    if (newest == nullptr) newest = candidate;
-    if (candidate->backward_came == 0) found = candidate;
-  }
-  if (found == nullptr) found = newest;
+  const bool bad = recall.kept->local().header->bad != 0;
+  PowerKept* const found = FindRepeated(recall.kept, recall.candidate, recall.candidates, channels);
   if (threadIdx.x == 0) {
     recall.kept->count = 0;
     recall.kept->step = found == nullptr ? 0 : found->step;
@@ -191,16 +170,7 @@ __global__ void FoldGrad(PowerGradFold fold) {
 }
 
 // A single block has to reach all channels quickly.
-constexpr int kOneBlock = 512;
-
-template <typename Argument>
-cudaError_t LaunchOne(void (*kernel)(Argument), const Argument& argument, const Launch& on) {
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(1);
-  config.blockDim = dim3(kOneBlock);
-  config.stream = on.stream;
-  return cudaLaunchKernelEx(&config, kernel, argument);
-}
+constexpr unsigned kOneBlock = 512;
 
 }  // namespace
 
@@ -209,11 +179,11 @@ cudaError_t BeginPower(const PowerBegin& begin, const Launch& on) {
 }
 
 cudaError_t ApplyPowerForward(const PowerApplyForward& apply, const Launch& on) {
-  return LaunchOne(ApplyForward, apply, on);
+  return LaunchFold(ApplyForward, apply, 1, on, kOneBlock);
 }
 
 cudaError_t RecallPower(const PowerRecall& recall, const Launch& on) {
-  return LaunchOne(Recall, recall, on);
+  return LaunchFold(Recall, recall, 1, on, kOneBlock);
 }
 
 cudaError_t MakePowerMessage(const PowerMessage& message, const Launch& on) {
@@ -221,7 +191,7 @@ cudaError_t MakePowerMessage(const PowerMessage& message, const Launch& on) {
 }
 
 cudaError_t FoldPowerGrad(const PowerGradFold& fold, const Launch& on) {
-  return LaunchOne(FoldGrad, fold, on);
+  return LaunchFold(FoldGrad, fold, 1, on, kOneBlock);
 }
 
 }  // namespace syncnorm::kernels::cuda

@@ -67,11 +67,11 @@ inline unsigned FoldBlocks(int64_t channels) {
 // Launches `kernel(argument)`; the launch's own error, and none that was there before.
 template <typename Argument>
 cudaError_t LaunchFold(void (*kernel)(Argument), const Argument& argument, unsigned blocks,
-                       const Launch& on) {
+                       const Launch& on, unsigned threads = kFoldThreads) {
   if (blocks == 0) return cudaSuccess;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(blocks);
-  config.blockDim = dim3(kFoldThreads);
+  config.blockDim = dim3(threads);
   config.stream = on.stream;
   return cudaLaunchKernelEx(&config, kernel, argument);
 }
