@@ -163,14 +163,21 @@ def rows(results):
                    "verified": True}
 
 
+def positive(text):
+    """A number of command lines: argparse names the option and what was given."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="2,4")
     parser.add_argument("--shapes", default="4x64x14x14,4x256x14x14,4x1024x7x7")
-    parser.add_argument("--layers", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5, help="steps of one repetition")
-    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--layers", type=positive, default=20)
+    parser.add_argument("--rounds", type=positive, default=5, help="steps of one repetition")
+    parser.add_argument("--repetitions", type=positive, default=9)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json")
     options = parser.parse_args()

@@ -184,10 +184,10 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=".")
     parser.add_argument("--workers", default="2,4", help="numbers of processes")
-    parser.add_argument("--batch", type=int, default=16, help="quotations a step, of all workers")
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--batch", type=runs.positive, default=16, help="quotations a step, of all workers")
+    parser.add_argument("--steps", type=runs.positive, default=240)
     parser.add_argument("--warmup", type=int, default=60, help="warmup_iters of PowerNorm")
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--length", type=runs.positive, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--norm", choices=("layer", "local", "sync"),

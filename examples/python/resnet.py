@@ -159,13 +159,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=".")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=8, help="images a step, of all workers")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--workers", type=runs.positive, default=4)
+    parser.add_argument("--batch", type=runs.positive, default=8, help="images a step, of all workers")
+    parser.add_argument("--steps", type=runs.positive, default=200)
+    parser.add_argument("--width", type=runs.positive, default=8)
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--test-images", type=int, default=2000)
+    parser.add_argument("--test-images", type=runs.positive, default=2000)
     parser.add_argument("--norm", choices=("local", "sync"), help="of one worker; set by this script")
     options = parser.parse_args()
     if runs.is_worker():

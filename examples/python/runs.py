@@ -4,6 +4,7 @@ A script calls ``launch`` in the process that was started by hand, and ``result`
 started. The runs of torchrun itself, on several machines, say, need neither: ``main`` is then
 called with what torchrun tells.
 """
+import argparse
 import json
 import os
 import socket
@@ -12,6 +13,13 @@ import sys
 import tempfile
 
 import torch
+
+
+def positive(text):
+    """A number of command lines: argparse names the option and what was given."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return int(text)
 
 
 def free_port():
