@@ -15,10 +15,12 @@
 // Thread-safety: thread-safe; a Pass is used by one thread at a time.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -54,6 +56,16 @@ class Access {
 
     uint64_t total() const {
       return no_token + malformed + unknown + expired + revoked + role + group;
+    }
+    // By the names above.
+    std::array<std::pair<const char*, uint64_t>, 7> ByReason() const {
+      return {{{"no_token", no_token},
+               {"malformed", malformed},
+               {"unknown", unknown},
+               {"expired", expired},
+               {"revoked", revoked},
+               {"role", role},
+               {"group", group}}};
     }
   };
 

@@ -36,15 +36,6 @@ Failure Alone(absl::StatusCode code, const wire::Join& join, std::string text) {
   return failure;
 }
 
-void Add(const Rounds::Counters& more, Rounds::Counters* sum) {
-  sum->contributions += more.contributions;
-  sum->repeats += more.repeats;
-  sum->completed += more.completed;
-  sum->failed += more.failed;
-  sum->not_finite += more.not_finite;
-  sum->stragglers += more.stragglers;
-}
-
 }  // namespace
 
 Coordinator::Coordinator(Settings settings) : settings_(std::move(settings)) {
@@ -412,13 +403,18 @@ void Coordinator::Expel(absl::Time now, StreamId stream, absl::string_view what,
 void Coordinator::Settle(absl::Time now, Group* group, size_t first, Output* output) {
   if (draining_ && group->AtRest()) group->Shut(now, output);
   const std::string incident = group->TakeIncident();
+  if (!incident.empty()) {
+    failures_.push_front({now, group->members().group(),
+                          incident.substr(0, FlightRecorder::kTextBytes)});
+    if (failures_.size() > kKeptFailures) failures_.pop_back();
+  }
   if (!incident.empty() && settings_.report_incidents && !draining_ &&
       incident_limit_.Allow(now, group->members().group())) {
     Report report;
     report.why = incident;
     report.coordinator_id = settings_.coordinator_id;
     report.now = now;
-    report.groups.push_back(ReportOf(*group, now, settings_.limits.flight_rounds));
+    report.groups.push_back(ReportOf(*group, now, settings_.limits.flight_rounds, /*timeline=*/false));
     output->incidents.push_back(std::move(report));
   }
   for (size_t i = first; i < output->replies.size(); ++i) {
@@ -428,7 +424,7 @@ void Coordinator::Settle(absl::Time now, Group* group, size_t first, Output* out
     Schedule(group->NextDeadline());
     return;
   }
-  if (group->rounds() != nullptr) Add(group->rounds()->counters(), &past_);
+  if (group->rounds() != nullptr) past_.Merge(group->rounds()->counters());
   Bury(*group);
   const auto latest = latest_.find(group->members().group());
   if (latest != latest_.end() && latest->second == group) latest_.erase(latest);
@@ -458,6 +454,7 @@ Snapshot Coordinator::snapshot() const {
   snapshot.streams = streams_.size();
   snapshot.groups = groups_.size();
   snapshot.epochs = shared_.epochs;
+  snapshot.draining = draining_;
   snapshot.rounds = past_;
   for (const auto& [id, group] : groups_) {
     snapshot.members += group->members().here();
@@ -467,7 +464,7 @@ Snapshot Coordinator::snapshot() const {
       snapshot.open_bytes += rounds->open_bytes();
       snapshot.kept_rounds += rounds->kept();
       snapshot.kept_bytes += rounds->kept_bytes();
-      Add(rounds->counters(), &snapshot.rounds);
+      snapshot.rounds.Merge(rounds->counters());
     }
   }
   return snapshot;
@@ -482,10 +479,10 @@ std::vector<uint64_t> Coordinator::GroupsNamed(const std::string& name) const {
 }
 
 std::optional<Report::Group> Coordinator::ReportOn(absl::Time now, uint64_t group,
-                                                   size_t rounds) const {
+                                                   size_t rounds, bool timeline) const {
   const auto it = groups_.find(group);
   if (it == groups_.end()) return std::nullopt;
-  return ReportOf(*it->second, now, rounds);
+  return ReportOf(*it->second, now, rounds, timeline);
 }
 
 }  // namespace syncnorm::server

@@ -74,11 +74,15 @@ struct Snapshot {
   uint64_t kept_rounds = 0;
   uint64_t kept_bytes = 0;
   uint64_t epochs = 0;      // the last that was issued
-  Rounds::Counters rounds;  // of all groups, past ones too
+  bool draining = false;
+  RoundCounters rounds;  // of all groups, past ones too
 };
 
 class Coordinator {
  public:
+  // Failures that are told: several groups' worth of one bad night, 64 x 0.6 KiB.
+  static constexpr size_t kKeptFailures = 64;
+
   explicit Coordinator(Settings settings);
   Coordinator(const Coordinator&) = delete;
   Coordinator& operator=(const Coordinator&) = delete;
@@ -117,9 +121,12 @@ class Coordinator {
   // The groups of that name, or all for "": ids for ReportOn, in order of making.  A name has
   // several while an epoch that ended still has streams.
   std::vector<uint64_t> GroupsNamed(const std::string& name) const;
-  // With the latest `rounds` rounds.  None if the group is no more.  One group at a time, so that
+  // With the latest `rounds` rounds, and the timeline if wanted.  None if the group is no more.  One group at a time, so that
   // rounds need not wait until all have been copied.
-  std::optional<Report::Group> ReportOn(absl::Time now, uint64_t group, size_t rounds) const;
+  std::optional<Report::Group> ReportOn(absl::Time now, uint64_t group, size_t rounds,
+                                        bool timeline) const;
+  // Of all groups, past ones too; the latest first.
+  const std::deque<Report::Failure>& failures() const { return failures_; }
 
  private:
   struct Stream {
@@ -166,7 +173,8 @@ class Coordinator {
   absl::flat_hash_map<uint64_t, Failure> ended_;  // runs; at most Limits.groups
   std::deque<uint64_t> ended_order_;              // the oldest first
   IncidentLimit incident_limit_;
-  Rounds::Counters past_;  // of groups that are no more
+  RoundCounters past_;                // of groups that are no more
+  std::deque<Report::Failure> failures_;  // the latest first
   bool draining_ = false;
   absl::Time drain_deadline_ = absl::InfiniteFuture();
   absl::Time next_deadline_ = absl::InfiniteFuture();

@@ -39,7 +39,8 @@ Group::Group(uint64_t id, const wire::Join& first, absl::Time now, Shared* share
       shared_(shared),
       run_id_(first.resume.has_value() ? first.resume->run_id
                                        : Mix(shared->coordinator_id, ++shared->runs)),
-      members_(first, now, shared->timeouts) {}
+      members_(first, now, shared->timeouts),
+      timeline_(now) {}
 
 Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& join,
                            Output* output) {
@@ -585,6 +586,7 @@ void Group::Shrink(absl::Time now, uint32_t rank, const std::string& how, Output
 }
 
 void Group::Tick(absl::Time now, Output* output) {
+  if (rounds_) timeline_.Sample(now, rounds_->counters().durations, rounds_->lateness());
   if (state_ == State::kForming && now >= members_.join_deadline()) {
     if (members_.resuming() && members_.on_loss() == OnLoss::kShrink && members_.here() > 0) {
       const Failure failure = members_.JoinDeadline();

@@ -48,6 +48,7 @@
 #include "server/membership.h"
 #include "server/output.h"
 #include "server/rounds.h"
+#include "server/timeline.h"
 
 namespace syncnorm::server {
 
@@ -95,7 +96,7 @@ class Group {
   // come back on another one.
   void Lose(absl::Time now, StreamId stream, uint32_t rank, absl::string_view how, bool may_return,
             Output* output);
-  // Fails what has waited too long.
+  // Fails what has waited too long, and writes the timeline.
   void Tick(absl::Time now, Output* output);
   // No round starts any more.
   void Drain(absl::Time now, Output* output);
@@ -120,6 +121,7 @@ class Group {
   absl::Time NextDeadline() const;
   const Membership& members() const { return members_; }
   const Rounds* rounds() const { return rounds_.has_value() ? &*rounds_ : nullptr; }
+  const Timeline& timeline() const { return timeline_; }
   // Whether a member that resumes `run` belongs to this one.
   bool Resumable(uint64_t run) const { return run_id_ == run && state_ != State::kClosed; }
   // "rank 2 (host h, pid 1)", of the worker on the stream: a member, or one that waits.
@@ -202,6 +204,7 @@ class Group {
   uint64_t regrouped_ = 0;                 // the last epoch in which all took part again
   std::optional<HandingOver> handing_over_;
   std::optional<Rounds> rounds_;   // once running
+  Timeline timeline_;
   std::optional<Failure> closed_;  // why, once closed
   std::vector<Answer> answers_;    // reused
   std::string incident_;

@@ -45,7 +45,7 @@ std::vector<uint32_t> Cut(const std::vector<uint32_t>& ranks) {
 }
 
 Report::Layer Of(const Lateness::Layer& layer) {
-  Report::Layer of{layer.name, layer.direction, layer.rounds, layer.wait, layer.max, {}};
+  Report::Layer of{layer.name, layer.direction, layer.rounds, layer.wait, layer.max, {}, {}};
   for (uint32_t rank = 0; rank < layer.last.size(); ++rank) {
     const uint64_t rounds = layer.last[rank];
     if (rounds == 0) continue;
@@ -76,7 +76,7 @@ Report::OpenRound Of(const Round& round, absl::Time now) {
 
 }  // namespace
 
-Report::Group ReportOf(const Group& group, absl::Time now, size_t rounds) {
+Report::Group ReportOf(const Group& group, absl::Time now, size_t rounds, bool timeline) {
   const Membership& members = group.members();
   Report::Group report;
   report.name = members.group();
@@ -86,22 +86,38 @@ Report::Group ReportOf(const Group& group, absl::Time now, size_t rounds) {
   for (uint32_t rank = 0; rank < members.size(); ++rank) {
     const Member& member = members.member(rank);
     report.members.push_back(
-        {rank, Name(member.state), member.host, member.pid, now - member.heard, {}});
+        {rank, Name(member.state), member.host, member.pid, now - member.heard, {}, {}});
   }
   if (group.rounds() == nullptr) return report;
 
   const Lateness& lateness = group.rounds()->lateness();
   for (Report::Member& member : report.members) member.lateness = lateness.rank(member.rank);
   report.layers.reserve(lateness.layers().size());
-  for (const Lateness::Layer& layer : lateness.layers()) report.layers.push_back(Of(layer));
+  for (const Lateness::Layer& layer : lateness.layers()) {
+    report.layers.push_back(Of(layer));
+    if (layer.direction != Direction::kForward) continue;
+    if (const Drift::Entry* drift = group.rounds()->drift().Find(layer.name)) {
+      report.layers.back().drift = *drift;
+    }
+  }
   report.other_layers = Of(lateness.others());
-  for (const Round* round : group.rounds()->OpenRounds(rounds)) {
+  for (const Round* round : group.rounds()->OpenRounds(std::max(rounds, kOpenRounds))) {
     report.open.push_back(Of(*round, now));
   }
   const FlightRecorder& recorder = group.rounds()->recorder();
   const size_t ended = std::min(rounds, recorder.size());
   report.rounds.reserve(ended);
   for (size_t age = 0; age < ended; ++age) report.rounds.push_back(recorder.At(age));
+
+  report.counters = group.rounds()->counters();
+  report.recent = group.timeline().Recent(now, report.counters.durations, lateness);
+  const std::vector<Timeline::Rank> ranks = std::move(report.recent.ranks);
+  for (uint32_t rank = 0; rank < std::min(ranks.size(), report.members.size()); ++rank) {
+    report.members[rank].recent = ranks[rank];
+  }
+  if (timeline) {
+    report.timeline.assign(group.timeline().bins().begin(), group.timeline().bins().end());
+  }
   return report;
 }
 

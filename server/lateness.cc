@@ -3,25 +3,6 @@
 #include <algorithm>
 
 namespace syncnorm::server {
-namespace {
-
-// kBounds in nanoseconds: integers compare faster than Durations, and this is done for every
-// arrival.
-const std::array<int64_t, Lateness::kBounds.size()> kBoundsNs = [] {
-  std::array<int64_t, Lateness::kBounds.size()> bounds = {};
-  std::transform(Lateness::kBounds.begin(), Lateness::kBounds.end(), bounds.begin(),
-                 [](absl::Duration bound) { return absl::ToInt64Nanoseconds(bound); });
-  return bounds;
-}();
-
-size_t Bucket(absl::Duration late) {
-  const int64_t late_ns = absl::ToInt64Nanoseconds(late);
-  size_t bucket = 0;
-  while (bucket < kBoundsNs.size() && late_ns > kBoundsNs[bucket]) ++bucket;
-  return bucket;
-}
-
-}  // namespace
 
 bool Lateness::Add(const std::string& layer, Direction direction,
                    absl::Span<const Arrival> arrivals) {
@@ -31,10 +12,8 @@ bool Lateness::Add(const std::string& layer, Direction direction,
   for (const Arrival& arrival : arrivals) {
     const absl::Duration late = arrival.at - first.at;
     Rank& rank = Make(arrival.rank);
-    ++rank.rounds;
-    rank.sum += late;
+    rank.late.Add(late);
     rank.max = std::max(rank.max, late);
-    ++rank.histogram[Bucket(late)];
   }
   ++ranks_[last.rank].last;
 

@@ -31,6 +31,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "server/histogram.h"
 
 namespace syncnorm::server {
 
@@ -40,28 +41,25 @@ struct Arrival {
   absl::Time at;
 };
 
+inline constexpr std::array<int64_t, 8> kLatenessBoundsNs = {
+    50'000,          // a round trip on one machine: nobody waits
+    200'000,         // a round trip in one network
+    1'000'000,       // a thread that was woken late
+    5'000'000,       // some time slices of the scheduler: too few cores
+    20'000'000,      // a larger batch, a collection of garbage
+    100'000'000,     // a data loader that fell behind, a lost packet's retransmission
+    1'000'000'000,   // the default of the straggler warning
+    10'000'000'000,  // a checkpoint, an evaluation; beyond, a hang in the making
+};
+using LatenessHistogram = Histogram<kLatenessBoundsNs>;
+
 class Lateness {
  public:
-  // Upper bounds of the histogram's buckets; one more is for what is later still.
-  static constexpr std::array<absl::Duration, 8> kBounds = {
-      absl::Microseconds(50),   // a round trip on one machine: nobody waits
-      absl::Microseconds(200),  // a round trip in one network
-      absl::Milliseconds(1),    // a thread that was woken late
-      absl::Milliseconds(5),    // some time slices of the scheduler: too few cores
-      absl::Milliseconds(20),   // a larger batch, a collection of garbage
-      absl::Milliseconds(100),  // a data loader that fell behind, a lost packet's retransmission
-      absl::Seconds(1),         // the default of the straggler warning
-      absl::Seconds(10),        // a checkpoint, an evaluation; beyond, a hang in the making
-  };
-  static constexpr size_t kBuckets = kBounds.size() + 1;
-
   struct Rank {
-    uint64_t rounds = 0;  // complete ones that it took part in
-    uint64_t last = 0;    // of those, the ones that it ended
-    uint64_t missed = 0;  // rounds that failed at their deadline for want of it
-    absl::Duration sum;
+    LatenessHistogram late;  // of the complete rounds that it took part in
+    uint64_t last = 0;       // of those, the ones that it ended
+    uint64_t missed = 0;     // rounds that failed at their deadline for want of it
     absl::Duration max;
-    std::array<uint64_t, kBuckets> histogram = {};
   };
   struct Layer {
     std::string name;
@@ -83,6 +81,8 @@ class Lateness {
 
   // Of a rank that no round has named, zeros.
   const Rank& rank(uint32_t rank) const;
+  // One above the highest that a round has named.
+  uint32_t ranks() const { return static_cast<uint32_t>(ranks_.size()); }
   const std::vector<Layer>& layers() const { return layers_; }  // in the order of their first round
   const Layer& others() const { return others_; }               // without a name
 

@@ -1,11 +1,13 @@
 // syncnorm-coordinator: one server, from the command line to the signal that ends it.
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -21,6 +23,7 @@ using syncnorm::server::Log;
 using syncnorm::server::LogLevel;
 using syncnorm::server::Options;
 using syncnorm::server::Server;
+using syncnorm::server::ServerOptions;
 
 int Die(const absl::Status& status) {
   std::fprintf(stderr, "syncnorm-coordinator: %s\n", std::string(status.message()).c_str());
@@ -40,7 +43,9 @@ sigset_t BlockSignals() {
 }
 
 int Serve(const Options& options, const sigset_t& signals) {
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options.server);
+  ServerOptions server_options = options.server;
+  server_options.on_drain_request = [] { kill(getpid(), SIGTERM); };
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(std::move(server_options));
   if (!server.ok()) return Die(server.status());
   if (!options.port_file.empty()) {
     const absl::Status written =

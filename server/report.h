@@ -12,12 +12,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/drift.h"
 #include "server/flight_recorder.h"
 #include "server/lateness.h"
+#include "server/round_counters.h"
+#include "server/timeline.h"
 
 namespace syncnorm::server {
 
@@ -26,6 +30,12 @@ struct Report {
   // One rank is at fault, or two; when it is all of them, three show that as well.
   static constexpr size_t kListedLasts = 3;
 
+  // A round or a group that failed.
+  struct Failure {
+    absl::Time ended;
+    std::string group;
+    std::string text;
+  };
   struct Member {
     uint32_t rank = 0;
     std::string state;  // "absent", "here", "left", "lost"
@@ -33,6 +43,7 @@ struct Report {
     uint32_t pid = 0;
     absl::Duration heard;  // ago; InfiniteDuration: never
     Lateness::Rank lateness;
+    Timeline::Rank recent;
   };
   struct Last {
     uint32_t rank = 0;
@@ -45,6 +56,7 @@ struct Report {
     absl::Duration wait;
     absl::Duration max;
     std::vector<Last> last;
+    std::optional<Drift::Entry> drift;
   };
   struct OpenRound {
     RoundKey key;
@@ -63,6 +75,9 @@ struct Report {
     Layer other_layers;
     std::vector<OpenRound> open;                // the oldest first
     std::vector<FlightRecorder::Entry> rounds;  // the latest first
+    RoundCounters counters;
+    Timeline::Bin recent;               // without its ranks, which are the members'
+    std::vector<Timeline::Bin> timeline;  // the oldest first; if it was wanted
   };
 
   std::string why;  // it was made

@@ -100,6 +100,7 @@ Rounds::Rounds(const Membership& members, const Limits& limits, wire::Codec* cod
       last_(answered),
       answered_(answered),
       lateness_(limits.layers),
+      drift_(limits.layers),
       recorder_(limits.flight_rounds) {
   orders_.emplace_back(members.hosts());
   first_ = answers.empty() ? *std::max_element(answered.begin(), answered.end()) + 1
@@ -150,6 +151,7 @@ std::optional<EndOfEpoch> Rounds::Contribute(absl::Time now, uint32_t rank,
       spare_.pop_back();
     }
     ++open_;
+    if (drift_.Wants(now, *contribution)) drift_.Begin(now, number);
   }
   Round& round = At(number);
   if (!round.open()) {
@@ -190,6 +192,9 @@ void Rounds::Add(absl::Time now, Round* round, uint32_t rank, wire::Contribution
     }
     failures_.push_back(
         Fail(absl::StatusCode::kAborted, *round, {rank}, bad + "; it is left out for all").text);
+  }
+  if (drift_.Measures(round->key().round) && bad.empty() && !round->has(rank)) {
+    drift_.Keep(rank, contribution->moments);
   }
   open_bytes_ -= round->open_bytes();
   const Round::Added added =
@@ -359,6 +364,9 @@ void Rounds::Complete(absl::Time now, Round* round, std::vector<Answer>* answers
   open_bytes_ -= round->open_bytes();
   result_.key = round->key();
   result_.moments = round->Total();
+  if (drift_.Measures(round->key().round)) {
+    drift_.Measure(now, round->key().layer, result_.moments);
+  }
   RoundToWire(&result_.moments);
   result_.settled = Settled();
   auto bytes = std::make_shared<const std::string>(codec_->Encode(result_));
@@ -378,7 +386,9 @@ void Rounds::End(absl::Time now, Round* round, const Failure& failure,
   if (sender.has_value()) ranks = With(std::move(ranks), *sender);
   Bytes bytes = Encode(failure);
   round->Fail(bytes);
+  if (drift_.Measures(round->key().round)) drift_.Abandon();
   ++counters_.failed;
+  ++counters_.failed_by[static_cast<size_t>(failure.code)];
   failures_.push_back(failure.text);
   answers->push_back(Answer{round->key().round, std::move(ranks), std::move(bytes)});
   Record(now, &failure, round);
@@ -399,6 +409,7 @@ void Rounds::Record(absl::Time now, const Failure* failure, Round* round) {
   std::vector<uint32_t> missing;  // without memory when complete
   std::vector<Arrival>& arrivals = round->arrivals();
   if (failure == nullptr) {
+    counters_.durations.Add(now - round->opened());
     if (lateness_.Add(round->key().layer, round->key().direction, arrivals)) {
       remarks_.push_back(absl::StrCat(members_.Name(), ": more than ", limits_.layers,
                                       " layers; the waits of the others, ", round->key().layer,

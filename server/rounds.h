@@ -43,6 +43,7 @@
 #include "proto/codec.h"
 #include "proto/wire.h"
 #include "server/aggregator.h"
+#include "server/drift.h"
 #include "server/flight_recorder.h"
 #include "server/history.h"
 #include "server/lateness.h"
@@ -50,6 +51,7 @@
 #include "server/membership.h"
 #include "server/output.h"
 #include "server/round.h"
+#include "server/round_counters.h"
 
 namespace syncnorm::server {
 
@@ -76,15 +78,6 @@ struct KeptAnswer {
 
 class Rounds {
  public:
-  struct Counters {
-    uint64_t contributions = 0;
-    uint64_t repeats = 0;
-    uint64_t completed = 0;
-    uint64_t failed = 0;
-    uint64_t not_finite = 0;  // contributions
-    uint64_t stragglers = 0;  // rounds that were warned of
-  };
-
   // All outlive the rounds.  `members` are established.
   Rounds(const Membership& members, const Limits& limits, wire::Codec* codec);
   // The same, of members that are at different places: answered[rank] is the last round that the
@@ -133,7 +126,7 @@ class Rounds {
   uint64_t open_bytes() const { return open_bytes_; }
   uint64_t kept() const { return rounds_.size() - open_; }
   uint64_t kept_bytes() const { return kept_bytes_; }
-  const Counters& counters() const { return counters_; }
+  const RoundCounters& counters() const { return counters_; }
   // Texts of the failures, and of contributions that were left out, since the last call, for the
   // log.
   std::vector<std::string> TakeFailures() { return std::move(failures_); }
@@ -141,6 +134,7 @@ class Rounds {
   std::vector<std::string> TakeRemarks() { return std::move(remarks_); }
 
   const Lateness& lateness() const { return lateness_; }
+  const Drift& drift() const { return drift_; }
   const FlightRecorder& recorder() const { return recorder_; }
   // The oldest `most` that are open.
   std::vector<const Round*> OpenRounds(size_t most) const;
@@ -195,10 +189,11 @@ class Rounds {
   std::vector<uint64_t> answered_;  // by rank: it needs no answer to rounds up to this one
   History history_;                 // of complete rounds
   wire::Result result_;             // reused
-  Counters counters_;
+  RoundCounters counters_;
   std::vector<std::string> failures_;
 
   Lateness lateness_;
+  Drift drift_;
   FlightRecorder recorder_;
   // Number of the first open round that was not remarked on, or of the next.
   uint64_t unwarned_ = 1;

@@ -33,8 +33,9 @@ struct Server::Running {
   Running(const ServerOptions& options, std::unique_ptr<Security> protection)
       : security(std::move(protection)),
         credentials(MakeCredentials(security->certificates())),
-        service(options.settings, options.dump_dir, &MonotonicClock(), security->access(),
-                &WallClock()) {}
+        service(options.settings,
+                {.dump_dir = options.dump_dir, .on_drain = options.on_drain_request},
+                &MonotonicClock(), security.get(), &WallClock()) {}
 
   const std::unique_ptr<Security> security;
   const std::shared_ptr<grpc::ServerCredentials> credentials;

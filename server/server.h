@@ -9,6 +9,7 @@
 // Thread-safety: thread-compatible.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -27,6 +28,9 @@ struct ServerOptions {
   // written.
   std::string dump_dir;
   SecurityOptions security;
+  // Called when a caller of the Admin service with the right to do so asks for the end, on a thread
+  // that must not wait.  Null: such a call is refused.
+  std::function<void()> on_drain_request;
 };
 
 class Server {

@@ -29,19 +29,26 @@ grpc::Slice Share(const Bytes& bytes) {
       [](void* held) { delete static_cast<Bytes*>(held); }, new Bytes(bytes));
 }
 
+ServiceAdmin::Options WithId(ServiceAdmin::Options options, uint64_t coordinator_id) {
+  options.coordinator_id = coordinator_id;
+  return options;
+}
+
 }  // namespace
 
-Service::Service(const Settings& settings, const std::string& dump_dir, Clock* clock,
-                 Access* access, Clock* wall_clock)
+Service::Service(const Settings& settings, ServiceAdmin::Options admin, Clock* clock,
+                 Security* security, Clock* wall_clock)
     : limits_(settings.limits),
       clock_(clock),
-      access_(access),
+      access_(security->access()),
       wall_clock_(wall_clock),
       coordinator_(settings),
       wake_at_(),
+      ticked_ns_(absl::ToUnixNanos(clock->Now())),
       admin_(
-          &coordinator_, settings.coordinator_id, clock, access,
-          [this](std::function<void()> run) { Post(std::move(run)); }, dump_dir) {}
+          &coordinator_, clock, wall_clock, security,
+          [this](std::function<void()> run) { Post(std::move(run)); },
+          WithId(std::move(admin), settings.coordinator_id)) {}
 
 Service::~Service() = default;
 
@@ -105,6 +112,7 @@ void Service::Tick(absl::Time now) {
   Send(now);
   if (now < next_tick_) return;
   next_tick_ = now + kTick;
+  ticked_ns_.store(absl::ToUnixNanos(now));
   for (const auto& [id, stream] : streams_) {
     if (stream->closing() && now - stream->closed() > kCloseTimeout) stream->Cancel();
     if (stream->closing() || !stream->pass.open) continue;
@@ -323,6 +331,13 @@ Snapshot Service::snapshot() {
   });
   taken.WaitForNotification();
   return snapshot;
+}
+
+void Service::CollectVitals(const std::string& group, bool timeline,
+                            ServiceAdmin::VitalsDone done) {
+  Post([this, group, timeline, done = std::move(done)] {
+    admin_.CollectVitals(group, timeline, done);
+  });
 }
 
 void Service::Dump(const std::string& why) {

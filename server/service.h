@@ -34,6 +34,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -57,9 +58,9 @@ namespace syncnorm::server {
 
 class Service {
  public:
-  // All of them outlive the service.  `dump_dir`: see ServiceAdmin.  `wall_clock` is for dates of
-  // tokens only.
-  Service(const Settings& settings, const std::string& dump_dir, Clock* clock, Access* access,
+  // All of them outlive the service.  `admin`: its coordinator_id is taken from the settings.
+  // `wall_clock` is for dates of tokens and certificates only.
+  Service(const Settings& settings, ServiceAdmin::Options admin, Clock* clock, Security* security,
           Clock* wall_clock);
   ~Service();
   Service(const Service&) = delete;
@@ -79,6 +80,10 @@ class Service {
   }
   // As of now.  Waits for the loop, so not after Stop.
   Snapshot snapshot();
+  // See ServiceAdmin; `done` is called on the service's thread.  Not after Stop.
+  void CollectVitals(const std::string& group, bool timeline, ServiceAdmin::VitalsDone done);
+  // When its thread last looked around, which it does every second; from any thread.
+  absl::Time ticked() const { return absl::FromUnixNanos(ticked_ns_.load()); }
   // A report on all groups, to a file or stderr, soon.  Not after Stop.
   void Dump(const std::string& why);
   // After the gRPC server's Shutdown: lets Run return.  Once.
@@ -129,6 +134,7 @@ class Service {
   RateLimit wait_log_limit_;
   bool running_ = true;
 
+  std::atomic<int64_t> ticked_ns_;
   absl::Notification drained_;
   ServiceAdmin admin_;  // last: it posts to the queue
 };

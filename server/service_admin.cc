@@ -54,20 +54,22 @@ struct ServiceAdmin::Call {
 struct ServiceAdmin::Collection {
   std::vector<uint64_t> groups;
   size_t next = 0;
-  size_t rounds = 0;
+  Extent extent;
   uint64_t bytes = 0;
   std::shared_ptr<Report> report;
-  std::function<void(std::shared_ptr<Report>)> done;
+  ReportDone done;
 };
 
-ServiceAdmin::ServiceAdmin(const Coordinator* coordinator, uint64_t coordinator_id, Clock* clock,
-                           Access* access, Post post, const std::string& dump_dir)
+ServiceAdmin::ServiceAdmin(const Coordinator* coordinator, Clock* clock, Clock* wall_clock,
+                           Security* security, Post post, Options options)
     : coordinator_(coordinator),
-      coordinator_id_(coordinator_id),
+      options_(std::move(options)),
       clock_(clock),
-      access_(access),
+      wall_clock_(wall_clock),
+      security_(security),
       post_(std::move(post)),
-      files_(dump_dir) {}
+      started_(clock->Now()),
+      files_(options_.dump_dir) {}
 
 ServiceAdmin::~ServiceAdmin() = default;
 
@@ -75,8 +77,9 @@ void ServiceAdmin::Clear() { calls_.clear(); }
 
 void ServiceAdmin::Start(grpc::ServerCompletionQueue* queue) {
   queue_ = queue;
-  Request(Method::kReport);
-  Request(Method::kStatus);
+  for (const Method method : {Method::kReport, Method::kStatus, Method::kVitals, Method::kDrain}) {
+    Request(method);
+  }
 }
 
 void ServiceAdmin::Request(Method method) {
@@ -92,20 +95,23 @@ void ServiceAdmin::Request(Method method) {
       calls_.erase(call->id);  // the server shuts down
     }
   });
+  const auto request = [&](auto ask) {
+    (grpc_.*ask)(&call->context, &call->request, &call->responder, queue_, queue_, task->tag());
+  };
   switch (method) {
     case Method::kReport:
-      grpc_.RequestReport(&call->context, &call->request, &call->responder, queue_, queue_,
-                          task->tag());
-      break;
+      return request(&decltype(grpc_)::RequestReport);
     case Method::kStatus:
-      grpc_.RequestStatus(&call->context, &call->request, &call->responder, queue_, queue_,
-                          task->tag());
-      break;
+      return request(&decltype(grpc_)::RequestStatus);
+    case Method::kVitals:
+      return request(&decltype(grpc_)::RequestVitals);
+    case Method::kDrain:
+      return request(&decltype(grpc_)::RequestDrain);
   }
 }
 
-bool ServiceAdmin::Permit(Call* call, const std::string& group) {
-  const grpc::Status permitted = CheckRole(access_, call->context, Role::kReader, group);
+bool ServiceAdmin::Permit(Call* call, Role role, const std::string& group) {
+  const grpc::Status permitted = CheckRole(security_->access(), call->context, role, group);
   if (!permitted.ok()) Finish(call->id, permitted, "");
   return permitted.ok();
 }
@@ -114,11 +120,30 @@ void ServiceAdmin::Handle(Call* call) {
   if (shut_) return;
   switch (call->method) {
     case Method::kReport:
-      HandleReport(call);
-      break;
+      return HandleReport(call);
     case Method::kStatus:
-      HandleStatus(call);
-      break;
+      return HandleStatus(call);
+    case Method::kVitals:
+      return HandleVitals(call);
+    case Method::kDrain:
+      return HandleDrain(call);
+  }
+}
+
+absl::StatusOr<std::vector<uint64_t>> ServiceAdmin::GroupsNamed(const std::string& name) const {
+  std::vector<uint64_t> groups = coordinator_->GroupsNamed(name);
+  if (!groups.empty() || name.empty()) return groups;
+  return absl::NotFoundError(absl::StrCat("no group \"", absl::CEscape(name), "\""));
+}
+
+template <typename Value>
+void ServiceAdmin::Reply(uint64_t call, std::shared_ptr<Value> value) {
+  const bool taken = background_.Run([this, call, value = std::move(value)] {
+    post_([this, call, bytes = ToBytes(*value)] { Finish(call, grpc::Status::OK, bytes); });
+  });
+  if (!taken) {
+    Fail(call, absl::ResourceExhaustedError(
+                   "too many reports are being made or written; try again"));
   }
 }
 
@@ -126,54 +151,77 @@ void ServiceAdmin::HandleReport(Call* call) {
   const uint64_t id = call->id;
   v1::ReportRequest request;
   if (!Parse(call->request, &request)) {
-    Finish(id, grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "not a ReportRequest"), "");
-    return;
+    return Fail(id, absl::InvalidArgumentError("not a ReportRequest"));
   }
-  if (!Permit(call, request.group())) return;
-  std::vector<uint64_t> groups = coordinator_->GroupsNamed(request.group());
-  if (groups.empty() && !request.group().empty()) {
-    Finish(id,
-           grpc::Status(grpc::StatusCode::NOT_FOUND,
-                        absl::StrCat("no group \"", absl::CEscape(request.group()), "\"")),
-           "");
-    return;
-  }
+  if (!Permit(call, Role::kReader, request.group())) return;
+  absl::StatusOr<std::vector<uint64_t>> groups = GroupsNamed(request.group());
+  if (!groups.ok()) return Fail(id, groups.status());
   const size_t rounds = request.rounds() == 0 ? kUsualRounds : request.rounds();
-  Collect(std::move(groups), rounds, "asked for", [this, id](std::shared_ptr<Report> report) {
-    const bool taken = background_.Run([this, id, report = std::move(report)] {
-      post_([this, id, bytes = ToBytes(*report)] { Finish(id, grpc::Status::OK, bytes); });
-    });
-    if (!taken) {
-      Finish(id,
-             grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
-                          "too many reports are being made or written; try again"),
-             "");
-    }
-  });
+  Collect(*std::move(groups), {.rounds = rounds}, "asked for",
+          [this, id](std::shared_ptr<Report> report) {
+            if (report != nullptr) Reply(id, std::move(report));
+          });
+}
+
+Status ServiceAdmin::StatusNow() {
+  return {options_.coordinator_id, coordinator_->snapshot(), files_.written(), files_.failed()};
 }
 
 void ServiceAdmin::HandleStatus(Call* call) {
-  if (!Permit(call, "")) return;
-  const Snapshot snapshot = coordinator_->snapshot();
-  v1::StatusReply reply;
-  reply.set_coordinator_id(coordinator_id_);
-  reply.set_streams(static_cast<uint32_t>(snapshot.streams));
-  reply.set_groups(static_cast<uint32_t>(snapshot.groups));
-  reply.set_members(static_cast<uint32_t>(snapshot.members));
-  const auto number = [](uint64_t count) { return static_cast<double>(count); };
-  reply.set_open_rounds(number(snapshot.open_rounds));
-  reply.set_open_bytes(number(snapshot.open_bytes));
-  reply.set_kept_rounds(number(snapshot.kept_rounds));
-  reply.set_kept_bytes(number(snapshot.kept_bytes));
-  reply.set_epochs(number(snapshot.epochs));
-  reply.set_contributions(number(snapshot.rounds.contributions));
-  reply.set_repeats(number(snapshot.rounds.repeats));
-  reply.set_rounds_completed(number(snapshot.rounds.completed));
-  reply.set_rounds_failed(number(snapshot.rounds.failed));
-  reply.set_stragglers(number(snapshot.rounds.stragglers));
-  reply.set_dumps_written(number(files_.written()));
-  reply.set_dumps_failed(number(files_.failed()));
-  Finish(call->id, grpc::Status::OK, reply.SerializeAsString());
+  if (!Permit(call, Role::kReader, "")) return;
+  Finish(call->id, grpc::Status::OK, ToBytes(StatusNow()));
+}
+
+void ServiceAdmin::HandleVitals(Call* call) {
+  const uint64_t id = call->id;
+  v1::VitalsRequest request;
+  if (!Parse(call->request, &request)) {
+    return Fail(id, absl::InvalidArgumentError("not a VitalsRequest"));
+  }
+  // Beside the groups it tells of all failures.
+  if (!Permit(call, Role::kReader, "")) return;
+  CollectVitals(request.group(), request.timeline(),
+                [this, id](absl::StatusOr<std::shared_ptr<const Vitals>> vitals) {
+                  if (!vitals.ok()) return Fail(id, vitals.status());
+                  Reply(id, *std::move(vitals));
+                });
+}
+
+void ServiceAdmin::HandleDrain(Call* call) {
+  if (!Permit(call, Role::kAdmin, "")) return;
+  if (!options_.on_drain) {
+    return Fail(call->id, absl::UnimplementedError(
+                              "this coordinator is part of another program, and ends with it"));
+  }
+  Log(LogLevel::kWarning, absl::StrCat("asked to drain by ", call->context.peer()));
+  Finish(call->id, grpc::Status::OK, v1::DrainReply().SerializeAsString());
+  options_.on_drain();
+}
+
+void ServiceAdmin::CollectVitals(const std::string& group, bool timeline, VitalsDone done) {
+  absl::StatusOr<std::vector<uint64_t>> groups = GroupsNamed(group);
+  if (!groups.ok()) return done(groups.status());
+  Collect(*std::move(groups), {.timeline = timeline}, "asked for",
+          [this, done = std::move(done)](std::shared_ptr<Report> report) {
+            if (report == nullptr) return done(absl::UnavailableError("the coordinator stops"));
+            auto vitals = std::make_shared<Vitals>();
+            vitals->status = StatusNow();
+            vitals->report = std::move(*report);
+            vitals->failures.assign(coordinator_->failures().begin(),
+                                    coordinator_->failures().end());
+            vitals->security = security_->state();
+            vitals->certificate_left =
+                vitals->security.certificate_not_after - wall_clock_->Now();
+            vitals->version = SYNCNORM_VERSION;
+            vitals->up = clock_->Now() - started_;
+            done(std::move(vitals));
+          });
+}
+
+void ServiceAdmin::Fail(uint64_t call, const absl::Status& status) {
+  Finish(call,
+         grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message())),
+         "");
 }
 
 void ServiceAdmin::Finish(uint64_t id, const grpc::Status& status, const std::string& bytes) {
@@ -199,28 +247,29 @@ void ServiceAdmin::Tick(absl::Time now) {
   }
 }
 
-void ServiceAdmin::Collect(std::vector<uint64_t> groups, size_t rounds, std::string why,
-                           std::function<void(std::shared_ptr<Report>)> done) {
+void ServiceAdmin::Collect(std::vector<uint64_t> groups, Extent extent, std::string why,
+                           ReportDone done) {
   auto collection = std::make_shared<Collection>();
   collection->groups = std::move(groups);
-  collection->rounds = rounds;
+  collection->extent = extent;
   collection->report = std::make_shared<Report>();
   collection->report->why = std::move(why);
-  collection->report->coordinator_id = coordinator_id_;
+  collection->report->coordinator_id = options_.coordinator_id;
   collection->report->now = clock_->Now();
   collection->done = std::move(done);
   CollectNext(std::move(collection));
 }
 
 void ServiceAdmin::CollectNext(std::shared_ptr<Collection> collection) {
-  if (shut_) return;
+  if (shut_) return collection->done(nullptr);
   if (collection->next == collection->groups.size()) {
     collection->done(std::move(collection->report));
     return;
   }
   Report& report = *collection->report;
   const uint64_t id = collection->groups[collection->next++];
-  if (auto group = coordinator_->ReportOn(report.now, id, collection->rounds)) {
+  if (auto group = coordinator_->ReportOn(report.now, id, collection->extent.rounds,
+                                          collection->extent.timeline)) {
     const uint64_t bytes = ApproximateBytes(*group);
     // The first is told whatever it weighs.
     if (!report.groups.empty() && collection->bytes + bytes > kMaxReportBytes) {
@@ -247,9 +296,10 @@ void ServiceAdmin::Write(Report incident) {
 void ServiceAdmin::Dump(const std::string& why) {
   if (dumping_) return;
   dumping_ = true;
-  Collect(coordinator_->GroupsNamed(""), std::numeric_limits<size_t>::max(), why,
+  Collect(coordinator_->GroupsNamed(""), {.rounds = std::numeric_limits<size_t>::max()}, why,
           [this](std::shared_ptr<Report> report) {
             dumping_ = false;
+            if (report == nullptr) return;
             const bool taken = background_.Run([this, report = std::move(report)] {
               files_.Write("syncnorm-report", ToJson(*report)).IgnoreError();
             });

@@ -1,5 +1,5 @@
-// ServiceAdmin: what is told about the coordinator: the Admin calls, the files
-// of failures, and the report on a signal.
+// ServiceAdmin: what is told about the coordinator: the Admin calls, the vitals
+// for the admin port, the files of failures, and the report on a signal.
 //
 // Rounds do not wait for it.  The service's thread only copies one group at a
 // time out of the core, with the queue's other events in between; making bytes
@@ -24,13 +24,15 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "proto/clock.h"
-#include "server/access.h"
 #include "server/background.h"
 #include "server/coordinator.h"
 #include "server/dump_files.h"
 #include "server/report.h"
+#include "server/security.h"
+#include "server/vitals.h"
 #include "syncnorm/v1/admin.grpc.pb.h"
 
 namespace syncnorm::server {
@@ -40,10 +42,15 @@ class ServiceAdmin {
   // Runs work on the service's thread, soon; from any thread.
   using Post = std::function<void(std::function<void()>)>;
 
-  // `coordinator`, `clock` and `access` outlive it.  `dump_dir` empty: failures make no files, and
-  // the report on a signal goes to stderr.
-  ServiceAdmin(const Coordinator* coordinator, uint64_t coordinator_id, Clock* clock,
-               Access* access, Post post, const std::string& dump_dir);
+  struct Options {
+    uint64_t coordinator_id = 0;
+    std::string dump_dir;           // empty: failures make no files, and Dump goes to stderr
+    std::function<void()> on_drain; // asks for the end; null: nobody may
+  };
+
+  // `coordinator`, the clocks and `security` outlive it.
+  ServiceAdmin(const Coordinator* coordinator, Clock* clock, Clock* wall_clock, Security* security,
+               Post post, Options options);
   ~ServiceAdmin();
   ServiceAdmin(const ServiceAdmin&) = delete;
   ServiceAdmin& operator=(const ServiceAdmin&) = delete;
@@ -59,6 +66,10 @@ class ServiceAdmin {
   void Write(Report incident);
   // Writes a report on all groups, to a file or to stderr.
   void Dump(const std::string& why);
+  // Of the groups of that name, or all for "".  kNotFound: there is no such group;  kUnavailable:
+  // the service stops.
+  using VitalsDone = std::function<void(absl::StatusOr<std::shared_ptr<const Vitals>>)>;
+  void CollectVitals(const std::string& group, bool timeline, VitalsDone done);
 
   // From any thread: finishes what is being written; posts nothing from then on, except from the
   // service's thread until Shut.
@@ -69,7 +80,7 @@ class ServiceAdmin {
   void Clear();
 
  private:
-  enum class Method : uint8_t { kReport, kStatus };
+  enum class Method : uint8_t { kReport, kStatus, kVitals, kDrain };
   struct Call;
   struct Collection;
 
@@ -77,22 +88,39 @@ class ServiceAdmin {
   void Handle(Call* call);
   void HandleReport(Call* call);
   void HandleStatus(Call* call);
+  void HandleVitals(Call* call);
+  void HandleDrain(Call* call);
   void Finish(uint64_t call, const grpc::Status& status, const std::string& bytes);
-  // Whether the caller may read of that group, "" being all; answers it if not.
-  bool Permit(Call* call, const std::string& group);
+  void Fail(uint64_t call, const absl::Status& status);
+  // Answers with bytes that are made of it on the background's thread.
+  template <typename Value>
+  void Reply(uint64_t call, std::shared_ptr<Value> value);
+  // Whether the caller has that role for the group, "" being all; answers it if not.
+  bool Permit(Call* call, Role role, const std::string& group);
+  Status StatusNow();
 
-  // Copies these groups and hands the report on, in the service's thread.
-  void Collect(std::vector<uint64_t> groups, size_t rounds, std::string why,
-               std::function<void(std::shared_ptr<Report>)> done);
+  // What of the groups is wanted.
+  struct Extent {
+    size_t rounds = 0;
+    bool timeline = false;
+  };
+  using ReportDone = std::function<void(std::shared_ptr<Report>)>;
+  // kNotFound: there is no group of that name.
+  absl::StatusOr<std::vector<uint64_t>> GroupsNamed(const std::string& name) const;
+  // Copies these groups and hands the report on, in the service's thread; null: the service stops.
+  void Collect(std::vector<uint64_t> groups, Extent extent, std::string why, ReportDone done);
   void CollectNext(std::shared_ptr<Collection> collection);
 
   const Coordinator* const coordinator_;
-  const uint64_t coordinator_id_;
+  const Options options_;
   Clock* const clock_;
-  Access* const access_;
+  Clock* const wall_clock_;
+  Security* const security_;
   const Post post_;
+  const absl::Time started_;
   syncnorm::v1::Admin::WithRawMethod_Report<
-      syncnorm::v1::Admin::WithRawMethod_Status<syncnorm::v1::Admin::Service>>
+      syncnorm::v1::Admin::WithRawMethod_Status<syncnorm::v1::Admin::WithRawMethod_Vitals<
+          syncnorm::v1::Admin::WithRawMethod_Drain<syncnorm::v1::Admin::Service>>>>
       grpc_;
   grpc::ServerCompletionQueue* queue_ = nullptr;
   bool shut_ = false;

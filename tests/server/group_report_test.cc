@@ -44,7 +44,7 @@ class GroupReportTest : public testing::Test {
     const std::vector<uint64_t> ids = world_.core().GroupsNamed(group);
     EXPECT_THAT(ids, SizeIs(1));
     if (ids.size() != 1) return {};
-    return *world_.core().ReportOn(world_.now(), ids[0], rounds);
+    return *world_.core().ReportOn(world_.now(), ids[0], rounds, /*timeline=*/false);
   }
 
   std::vector<std::string> NotesWith(const std::string& text) {
@@ -75,9 +75,9 @@ TEST_F(GroupReportTest, NamesTheSlowRankAndTheLayersThatWaited) {
   EXPECT_EQ(slow.pid, 101u);
   EXPECT_EQ(slow.state, "here");
   EXPECT_EQ(slow.heard, absl::Milliseconds(20));
-  EXPECT_EQ(slow.lateness.rounds, 4u);
+  EXPECT_EQ(slow.lateness.late.count(), 4u);
   EXPECT_EQ(slow.lateness.last, 3u);
-  EXPECT_EQ(slow.lateness.sum, absl::Milliseconds(60));
+  EXPECT_EQ(slow.lateness.late.sum(), absl::Milliseconds(60));
   EXPECT_EQ(report.members[2].lateness.last, 0u);
   ASSERT_THAT(report.layers, SizeIs(2));
   EXPECT_EQ(report.layers[0].name, "bn1");
@@ -177,7 +177,7 @@ TEST_F(GroupReportTest, OnlyTheGroupThatIsAskedForIsTold) {
   EXPECT_THAT(world_.core().GroupsNamed(""), SizeIs(2));
   EXPECT_EQ(Told("b").name, "b");
   EXPECT_THAT(world_.core().GroupsNamed("c"), IsEmpty());
-  EXPECT_FALSE(world_.core().ReportOn(world_.now(), 77, 1).has_value());
+  EXPECT_FALSE(world_.core().ReportOn(world_.now(), 77, 1, false).has_value());
 }
 
 TEST_F(GroupReportTest, LayersBeyondTheLimitAreNotedOnce) {
@@ -195,7 +195,7 @@ TEST_F(GroupReportTest, LayersBeyondTheLimitAreNotedOnce) {
                 [](const std::string& note) { return note.find("layers") == std::string::npos; });
   EXPECT_THAT(notes, ElementsAre(AllOf(HasSubstr("group \"world\" epoch 1"),
                                        HasSubstr("more than 1 layers"), HasSubstr("bn2"))));
-  const auto report = world.core().ReportOn(world.now(), 1, 10);
+  const auto report = world.core().ReportOn(world.now(), 1, 10, false);
   EXPECT_THAT(report->layers, SizeIs(1));
   EXPECT_EQ(report->other_layers.rounds, 3u);
 }

@@ -41,12 +41,12 @@ TEST(LatenessTest, SumsWhatEachRankCameAfterTheFirst) {
   Lateness lateness(10);
   lateness.Add("bn1", Direction::kForward, Three(absl::Milliseconds(1)));
   lateness.Add("bn1", Direction::kForward, Three(absl::Milliseconds(5)));
-  EXPECT_EQ(lateness.rank(1).sum, absl::ZeroDuration());
-  EXPECT_EQ(lateness.rank(0).sum, absl::Milliseconds(4));
+  EXPECT_EQ(lateness.rank(1).late.sum(), absl::ZeroDuration());
+  EXPECT_EQ(lateness.rank(0).late.sum(), absl::Milliseconds(4));
   EXPECT_EQ(lateness.rank(0).max, absl::Milliseconds(2));
-  EXPECT_EQ(lateness.rank(2).sum, absl::Milliseconds(10));
+  EXPECT_EQ(lateness.rank(2).late.sum(), absl::Milliseconds(10));
   EXPECT_EQ(lateness.rank(2).max, absl::Milliseconds(7));
-  EXPECT_EQ(lateness.rank(2).rounds, 2u);
+  EXPECT_EQ(lateness.rank(2).late.count(), 2u);
   EXPECT_EQ(lateness.rank(0).last, 0u);
   EXPECT_EQ(lateness.rank(2).last, 2u);
 }
@@ -72,15 +72,15 @@ TEST(LatenessTest, TellsALayersDirectionsApart) {
 }
 
 TEST(LatenessTest, EveryBoundIsTheLastOfItsBucket) {
-  for (size_t i = 0; i < Lateness::kBounds.size(); ++i) {
+  for (size_t i = 0; i < LatenessHistogram::kBounds; ++i) {
     Lateness lateness(10);
-    const absl::Duration bound = Lateness::kBounds[i];
+    const absl::Duration bound = LatenessHistogram::Bound(i);
     lateness.Add("bn", Direction::kForward, Arrivals({{0, absl::ZeroDuration()}, {1, bound}}));
-    EXPECT_EQ(lateness.rank(1).histogram[i], 1u) << bound;
+    EXPECT_EQ(lateness.rank(1).late.buckets()[i], 1u) << bound;
     lateness.Add("bn", Direction::kForward,
                  Arrivals({{0, absl::ZeroDuration()}, {1, bound + absl::Nanoseconds(1)}}));
-    EXPECT_EQ(lateness.rank(1).histogram[i + 1], 1u) << bound;
-    const auto& histogram = lateness.rank(1).histogram;
+    EXPECT_EQ(lateness.rank(1).late.buckets()[i + 1], 1u) << bound;
+    const auto& histogram = lateness.rank(1).late.buckets();
     EXPECT_EQ(std::accumulate(histogram.begin(), histogram.end(), uint64_t{0}), 2u);
   }
 }
@@ -104,7 +104,7 @@ TEST(LatenessTest, AMemberAloneWaitsForNobody) {
   Lateness lateness(10);
   lateness.Add("bn", Direction::kForward, Arrivals({{0, absl::ZeroDuration()}}));
   lateness.Add("bn", Direction::kForward, {});
-  EXPECT_EQ(lateness.rank(0).rounds, 0u);
+  EXPECT_EQ(lateness.rank(0).late.count(), 0u);
   EXPECT_EQ(lateness.rank(0).last, 0u);
   EXPECT_THAT(lateness.layers(), IsEmpty());
 }
@@ -113,9 +113,9 @@ TEST(LatenessTest, RanksThatARoundDidNotExpectStayAsTheyAre) {
   Lateness lateness(10);
   lateness.Add("bn", Direction::kForward,
                Arrivals({{7, absl::ZeroDuration()}, {3, absl::Milliseconds(1)}}));
-  EXPECT_EQ(lateness.rank(5).rounds, 0u);
-  EXPECT_EQ(lateness.rank(7).rounds, 1u);
-  EXPECT_EQ(lateness.rank(4095).rounds, 0u);
+  EXPECT_EQ(lateness.rank(5).late.count(), 0u);
+  EXPECT_EQ(lateness.rank(7).late.count(), 1u);
+  EXPECT_EQ(lateness.rank(4095).late.count(), 0u);
 }
 
 TEST(LatenessTest, CountsTheDeadlinesThatARankMissed) {
@@ -125,7 +125,7 @@ TEST(LatenessTest, CountsTheDeadlinesThatARankMissed) {
   EXPECT_EQ(lateness.rank(0).missed, 0u);
   EXPECT_EQ(lateness.rank(1).missed, 1u);
   EXPECT_EQ(lateness.rank(3).missed, 2u);
-  EXPECT_EQ(lateness.rank(3).rounds, 0u);
+  EXPECT_EQ(lateness.rank(3).late.count(), 0u);
 }
 
 TEST(LatenessTest, AllocatesNothingForALayerThatItKnows) {

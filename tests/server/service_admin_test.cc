@@ -2,6 +2,7 @@
 
 #include "server/service_admin.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -40,6 +41,14 @@ class ServiceAdminTest : public testing::Test {
     request.set_group(group);
     request.set_rounds(rounds);
     return stub_->Report(&context, request, reply);
+  }
+  grpc::Status AskVitals(const std::string& group, v1::VitalsReply* reply) {
+    grpc::ClientContext context;
+    Limit(&context);
+    v1::VitalsRequest request;
+    request.set_group(group);
+    request.set_timeline(true);
+    return stub_->Vitals(&context, request, reply);
   }
   v1::StatusReply AskStatus() {
     grpc::ClientContext context;
@@ -97,6 +106,75 @@ TEST_F(ServiceAdminTest, StatusCountsWhatThereIs) {
   EXPECT_EQ(status.members(), 1u);
   EXPECT_EQ(status.rounds_completed(), 1);
   EXPECT_EQ(status.epochs(), 1);
+}
+
+TEST_F(ServiceAdminTest, VitalsAreTheSameFiguresAsTheReportAndTheStatus) {
+  TestWorker a(server_->address());
+  TestWorker b(server_->address());
+  a.Join(0, 2);
+  b.Join(1, 2);
+  a.ReadJoined();
+  b.ReadJoined();
+  for (uint64_t round = 1; round <= 3; ++round) Reduce(&a, &b, round);
+  v1::VitalsReply vitals;
+  ASSERT_TRUE(AskVitals("", &vitals).ok());
+  EXPECT_EQ(vitals.status().rounds_completed(), 3);
+  EXPECT_EQ(vitals.status().contributions(), 6);
+  EXPECT_EQ(vitals.version(), SYNCNORM_VERSION);
+  EXPECT_GT(vitals.up_s(), 0);
+  EXPECT_FALSE(vitals.draining());
+  EXPECT_FALSE(vitals.security().tls());
+  EXPECT_FALSE(vitals.security().has_certificate_left_s());
+  EXPECT_EQ(vitals.failures_size(), 0);
+  ASSERT_EQ(vitals.groups_size(), 1);
+  const v1::GroupReport& group = vitals.groups(0);
+  EXPECT_EQ(group.rounds_size(), 0) << "ended rounds are for reports";
+  EXPECT_EQ(group.counters().completed(), 3);
+  EXPECT_EQ(group.durations().rounds(), 3);
+  EXPECT_GT(group.durations().sum_s(), 0);
+  EXPECT_EQ(group.members(1).recent_last(), 3);
+  EXPECT_EQ(group.members(1).recent_rounds(), 3);
+  EXPECT_NEAR(group.members(1).late_s(), group.durations().sum_s(), 1e-9);
+  EXPECT_NEAR(group.members(1).recent_late_mean_s(), group.members(1).late_mean_s(), 1e-6);
+  EXPECT_GT(group.recent().rounds_per_s(), 0);
+  EXPECT_TRUE(group.recent().has_p99_s());
+
+  v1::ReportReply report;
+  ASSERT_TRUE(Ask("world", 1, &report).ok());
+  EXPECT_EQ(report.groups(0).durations().SerializeAsString(), group.durations().SerializeAsString());
+  EXPECT_EQ(AskVitals("nobody", &vitals).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(ServiceAdminTest, VitalsKeepTheFailuresOfGroupsThatAreNoMore) {
+  {
+    TestWorker a(server_->address());
+    TestWorker b(server_->address());
+    a.Join(0, 2);
+    b.Join(1, 2);
+    a.ReadJoined();
+    b.ReadJoined();
+    a.Contribute(1);
+    while (AskStatus().open_rounds() == 0) std::this_thread::yield();
+    b.Cancel();
+    a.ReadFailure();
+  }
+  while (AskStatus().groups() > 0) std::this_thread::yield();
+  v1::VitalsReply vitals;
+  ASSERT_TRUE(AskVitals("", &vitals).ok());
+  ASSERT_EQ(vitals.failures_size(), 1);
+  EXPECT_EQ(vitals.failures(0).group(), "world");
+  EXPECT_THAT(vitals.failures(0).text(), testing::HasSubstr("rank 1"));
+  EXPECT_GE(vitals.failures(0).ended_s(), 0);
+}
+
+TEST_F(ServiceAdminTest, ACoordinatorThatIsPartOfAnotherProgramIsNotDrained) {
+  grpc::ClientContext context;
+  Limit(&context);
+  v1::DrainReply reply;
+  const grpc::Status status = stub_->Drain(&context, {}, &reply);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(status.error_message(),
+            "this coordinator is part of another program, and ends with it");
 }
 
 TEST_F(ServiceAdminTest, AGroupThatIsNotThereIsNotFoundAndNoOtherIsNamed) {

@@ -27,16 +27,14 @@ Report Example() {
   group.name = "world";
   group.epoch = 3;
   group.state = "running";
-  group.members = {{0, "here", "h0", 100, absl::Milliseconds(500), {}},
-                   {1, "absent", "", 0, absl::InfiniteDuration(), {}}};
+  group.members = {{0, "here", "h0", 100, absl::Milliseconds(500), {}, {}},
+                   {1, "absent", "", 0, absl::InfiniteDuration(), {}, {}}};
   Lateness::Rank& lateness = group.members[0].lateness;
-  lateness.rounds = 10;
+  for (int i = 0; i < 10; ++i) lateness.late.Add(absl::Milliseconds(2.5));
   lateness.last = 9;
   lateness.missed = 2;
-  lateness.sum = absl::Milliseconds(25);
   lateness.max = absl::Milliseconds(20);
-  lateness.histogram[3] = 10;
-  group.layers = {{"bn1", Direction::kBackward, 10, absl::Seconds(2), absl::Seconds(1), {{0, 9}}}};
+  group.layers = {{"bn1", Direction::kBackward, 10, absl::Seconds(2), absl::Seconds(1), {{0, 9}}, {}}};
   Report::OpenRound& open = group.open.emplace_back();
   open.key = {3, 42, "bn2", Direction::kForward, 7};
   open.open = absl::Seconds(4);
@@ -73,10 +71,10 @@ TEST(ServiceReportTest, JsonHasNumbersForAllThatIsComparedAndNamesAsInTheProto) 
   EXPECT_EQ(member["late_mean_s"], 0.0025);
   EXPECT_EQ(member["late_max_s"], 0.02);
   EXPECT_EQ(member["heard_s"], 0.5);
-  EXPECT_EQ(member["late"].size(), Lateness::kBuckets);
+  EXPECT_EQ(member["late"].size(), LatenessHistogram::kBuckets);
   EXPECT_EQ(member["late"][3]["within_s"], 0.005);
   EXPECT_EQ(member["late"][3]["rounds"], 10);
-  EXPECT_FALSE(member["late"][Lateness::kBuckets - 1].contains("within_s"));
+  EXPECT_FALSE(member["late"][LatenessHistogram::kBuckets - 1].contains("within_s"));
   EXPECT_FALSE(group["members"][1].contains("heard_s"));
   EXPECT_EQ(group["members"][1]["rank"], 1);
   EXPECT_EQ(group["members"][1]["late_mean_s"], 0);
