@@ -326,7 +326,7 @@ class PageTest(unittest.TestCase):
         for fault, expected in ((503, "HTTP 503 not now"), ("<html>login</html>", "not the coordinator's")):
             self.server.fault = fault
             page.evaluate(POKE)
-            page.wait(f"document.querySelector('#answer').innerText.includes({json.dumps(expected)})", expected, 5)
+            page.wait(f"document.querySelector('#answer').innerText.includes({json.dumps(expected)})", expected)
 
     def test_a_group_that_vanished_is_said_and_found_again(self):
         self.allowed = ("404",)
@@ -347,10 +347,22 @@ class PageTest(unittest.TestCase):
     def test_where_the_first_group_ends_the_next_is_shown(self):
         self.allowed = ("404",)
         first, second = self.group("first", ranks=2), self.group("second", ranks=2)
-        page = self.open(first, second)
+        page = self.open(first)
         page.wait("document.querySelector('#group-name').textContent === 'Group first'", "the first group")
+        page.evaluate("""(() => { const notes = document.querySelector('#notes'); window.noted = '';
+          new MutationObserver(() => { noted += notes.innerText; }).observe(notes, { childList: true }); })()""")
         self.server.vitals = made.vitals(pb, [second])
         page.wait("document.querySelector('#group-name').textContent === 'Group second'", "the next")
+        self.assertEqual(page.evaluate("noted"), "")  # nobody had asked for the first by name
+
+    def test_what_is_shown_stays_when_another_group_comes_first(self):
+        first, second = self.group("first", ranks=2), self.group("second", ranks=2)
+        page = self.open(first)
+        self.server.vitals = made.vitals(pb, [second, first])
+        page.wait("document.querySelectorAll('#groups tbody tr').length === 2", "the other group")
+        page.evaluate(POKE)
+        page.wait("watched.requests.filter(([, url]) => url === 'statusz.json').length >= 3 && document.querySelector('#answer.fine')", "another list")
+        self.assertEqual(page.text("#group-name"), "Group first")
 
     # When it asks.
 
@@ -437,6 +449,10 @@ class PageTest(unittest.TestCase):
         self.assertIn("took part in no complete round", reading())
         page.key("Escape")
         self.assertIn("use the arrow keys", reading())
+        x, y = page.evaluate("(() => { const b = document.querySelector('#heat canvas').getBoundingClientRect(); return [b.right - 3, b.top + 5.5 * b.height / 8]; })()")
+        page.mouse(x, y)
+        page.wait("document.querySelector('#heat-reading').innerText.startsWith('rank')", "the reading of the cell that is pointed at")
+        self.assertIn(f"rank 5 (host gpu-2), 6 s to 1 s ago: {cell(59, 5)} late on average", reading())
         page.click("#heat summary")
         page.wait("document.querySelectorAll('.heat-table tbody tr').length === 60", "the table")
         rows = page.evaluate("[...document.querySelectorAll('.heat-table tbody tr')].map((r) => [...r.cells].map((c) => c.textContent))")
@@ -462,6 +478,13 @@ class PageTest(unittest.TestCase):
         for theme in ("light", "dark"):
             page.look(theme=theme)
             seen[theme] = page.evaluate(read)[:len(levels)]
+            # Without a round, a cell is hatched: lines of no colour of the scale, and what is below.
+            hatched = page.evaluate("""(() => { const c = document.querySelector('#heat canvas'); const r = devicePixelRatio;
+              const x = c.clientWidth * (1 - ((20 - 1 - 8) * 5 + 1.3 + 2.5) / Math.max(60, 19 * 5 + 1.3 + 5));
+              const d = c.getContext('2d').getImageData((x - 6) * r, 1.3 * c.clientHeight / 4 * r, 12, 12).data;
+              return [...Array(144).keys()].map((i) => d[4 * i + 3]); })()""")
+            self.assertGreater(hatched.count(0), 40)
+            self.assertGreater(sum(alpha > 100 for alpha in hatched), 10)
         self.assertEqual(seen["light"], seen["dark"])
         light = lambda c: sum(w * ((v / 255) ** 2.2) for w, v in zip((0.2126, 0.7152, 0.0722), c))  # noqa: E731
         lights = [light(c) for c in seen["light"]]
