@@ -12,6 +12,12 @@ find_package(OpenSSL REQUIRED)
 find_package(hwy CONFIG REQUIRED)
 # spdlog: asynchronous, rate-limitable logging in the coordinator.
 find_package(spdlog CONFIG REQUIRED)
+# prometheus-cpp: the types and the text of metrics, by those who define them.
+find_package(prometheus-cpp CONFIG REQUIRED)
+# cpp-httplib: a small HTTP server for the admin port; Debian's gRPC has none, prometheus-cpp's
+# serves metrics only.
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(cpp-httplib REQUIRED IMPORTED_TARGET cpp-httplib)
 
 if(SYNCNORM_WITH_TORCH)
   # LibTorch: the adapter and the example trainer; nothing else needs it.

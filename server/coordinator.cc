@@ -404,8 +404,8 @@ void Coordinator::Settle(absl::Time now, Group* group, size_t first, Output* out
   if (draining_ && group->AtRest()) group->Shut(now, output);
   const std::string incident = group->TakeIncident();
   if (!incident.empty()) {
-    failures_.push_front({now, group->members().group(),
-                          incident.substr(0, FlightRecorder::kTextBytes)});
+    failures_.push_front(
+        {now, group->members().group(), incident.substr(0, FlightRecorder::kTextBytes)});
     if (failures_.size() > kKeptFailures) failures_.pop_back();
   }
   if (!incident.empty() && settings_.report_incidents && !draining_ &&
@@ -414,7 +414,8 @@ void Coordinator::Settle(absl::Time now, Group* group, size_t first, Output* out
     report.why = incident;
     report.coordinator_id = settings_.coordinator_id;
     report.now = now;
-    report.groups.push_back(ReportOf(*group, now, settings_.limits.flight_rounds, /*timeline=*/false));
+    report.groups.push_back(
+        ReportOf(*group, now, settings_.limits.flight_rounds, /*timeline=*/false));
     output->incidents.push_back(std::move(report));
   }
   for (size_t i = first; i < output->replies.size(); ++i) {
@@ -478,8 +479,8 @@ std::vector<uint64_t> Coordinator::GroupsNamed(const std::string& name) const {
   return ids;
 }
 
-std::optional<Report::Group> Coordinator::ReportOn(absl::Time now, uint64_t group,
-                                                   size_t rounds, bool timeline) const {
+std::optional<Report::Group> Coordinator::ReportOn(absl::Time now, uint64_t group, size_t rounds,
+                                                   bool timeline) const {
   const auto it = groups_.find(group);
   if (it == groups_.end()) return std::nullopt;
   return ReportOf(*it->second, now, rounds, timeline);

@@ -73,7 +73,7 @@ struct Snapshot {
   uint64_t open_bytes = 0;
   uint64_t kept_rounds = 0;
   uint64_t kept_bytes = 0;
-  uint64_t epochs = 0;      // the last that was issued
+  uint64_t epochs = 0;  // the last that was issued
   bool draining = false;
   RoundCounters rounds;  // of all groups, past ones too
 };
@@ -121,8 +121,8 @@ class Coordinator {
   // The groups of that name, or all for "": ids for ReportOn, in order of making.  A name has
   // several while an epoch that ended still has streams.
   std::vector<uint64_t> GroupsNamed(const std::string& name) const;
-  // With the latest `rounds` rounds, and the timeline if wanted.  None if the group is no more.  One group at a time, so that
-  // rounds need not wait until all have been copied.
+  // With the latest `rounds` rounds, and the timeline if wanted.  None if the group is no more. One
+  // group at a time, so that rounds need not wait until all have been copied.
   std::optional<Report::Group> ReportOn(absl::Time now, uint64_t group, size_t rounds,
                                         bool timeline) const;
   // Of all groups, past ones too; the latest first.
@@ -173,7 +173,7 @@ class Coordinator {
   absl::flat_hash_map<uint64_t, Failure> ended_;  // runs; at most Limits.groups
   std::deque<uint64_t> ended_order_;              // the oldest first
   IncidentLimit incident_limit_;
-  RoundCounters past_;                // of groups that are no more
+  RoundCounters past_;                    // of groups that are no more
   std::deque<Report::Failure> failures_;  // the latest first
   bool draining_ = false;
   absl::Time drain_deadline_ = absl::InfiniteFuture();

@@ -76,9 +76,9 @@ class Drift {
   const uint32_t max_layers_;
   absl::flat_hash_map<std::string, Entry> layers_;
   absl::Time next_ = absl::InfinitePast();
-  uint64_t round_ = 0;       // being measured; 0: none
-  std::vector<Own> own_;     // memory goes from round to round
-  size_t kept_ = 0;          // of own_
+  uint64_t round_ = 0;    // being measured; 0: none
+  std::vector<Own> own_;  // memory goes from round to round
+  size_t kept_ = 0;       // of own_
 };
 
 }  // namespace syncnorm::server

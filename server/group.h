@@ -203,7 +203,7 @@ class Group {
   std::map<uint32_t, Candidate> waiting_;  // by rank
   uint64_t regrouped_ = 0;                 // the last epoch in which all took part again
   std::optional<HandingOver> handing_over_;
-  std::optional<Rounds> rounds_;   // once running
+  std::optional<Rounds> rounds_;  // once running
   Timeline timeline_;
   std::optional<Failure> closed_;  // why, once closed
   std::vector<Answer> answers_;    // reused

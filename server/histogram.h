@@ -67,8 +67,8 @@ class Histogram {
     if (bucket == kBounds) return Bound(kBounds - 1);
     const absl::Duration low = bucket == 0 ? absl::ZeroDuration() : Bound(bucket - 1);
     if (buckets_[bucket] == 0) return low;  // q is 0, and nothing is in the first bucket
-    return low + (Bound(bucket) - low) *
-                     ((wanted - before) / static_cast<double>(buckets_[bucket]));
+    return low +
+           (Bound(bucket) - low) * ((wanted - before) / static_cast<double>(buckets_[bucket]));
   }
 
  private:

@@ -11,6 +11,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "proto/clock.h"
+#include "server/admin.h"
+#include "server/listen_address.h"
 #include "server/log.h"
 #include "server/options.h"
 #include "server/port_file.h"
@@ -19,6 +22,8 @@
 
 namespace {
 
+using syncnorm::server::Admin;
+using syncnorm::server::ListenAddress;
 using syncnorm::server::Log;
 using syncnorm::server::LogLevel;
 using syncnorm::server::Options;
@@ -42,6 +47,14 @@ sigset_t BlockSignals() {
   return signals;
 }
 
+absl::StatusOr<std::unique_ptr<Admin>> StartAdmin(const ListenAddress& listen, Server* server) {
+  return Admin::Start(listen, {&syncnorm::MonotonicClock(), [server] { return server->alive(); },
+                               [server] { return server->ready(); },
+                               [server](const std::string& group, bool timeline) {
+                                 return server->vitals(group, timeline);
+                               }});
+}
+
 int Serve(const Options& options, const sigset_t& signals) {
   ServerOptions server_options = options.server;
   server_options.on_drain_request = [] { kill(getpid(), SIGTERM); };
@@ -52,7 +65,15 @@ int Serve(const Options& options, const sigset_t& signals) {
         syncnorm::server::WritePortFile(options.port_file, (*server)->port());
     if (!written.ok()) return Die(written);
   }
+  std::unique_ptr<Admin> admin;
+  if (options.server.admin.has_value()) {
+    absl::StatusOr<std::unique_ptr<Admin>> started =
+        StartAdmin(*options.server.admin, server->get());
+    if (!started.ok()) return Die(started.status());
+    admin = *std::move(started);
+  }
   std::printf("listening on %s\n", (*server)->address().c_str());
+  if (admin != nullptr) std::printf("status page on http://%s/statusz\n", admin->address().c_str());
   std::fflush(stdout);
 
   int signal = 0;

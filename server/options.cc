@@ -54,6 +54,8 @@ ABSL_FLAG(std::string, tokens, "",
           "file of digests of tokens: who may join which groups; without it everybody may");
 ABSL_FLAG(absl::Duration, reload_interval, syncnorm::server::SecurityOptions().reload_interval,
           "between looks at the files of certificates and tokens; changed ones are read again");
+ABSL_FLAG(std::string, admin_listen, "",
+          "HOST:PORT of the admin port: plain HTTP for probes, Prometheus and the status page");
 ABSL_FLAG(std::string, port_file, "", "file to write the port to, atomically, once listening");
 ABSL_FLAG(std::string, dump_dir, "",
           "directory, which is there, for a JSON report on a group when something failed in it, at "
@@ -262,6 +264,11 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   if (absl::Status status = ParseLogLevel(absl::GetFlag(FLAGS_log_level), &options.log_level);
       !status.ok()) {
     return Bad("log_level", std::string(status.message()));
+  }
+  if (!absl::GetFlag(FLAGS_admin_listen).empty()) {
+    absl::StatusOr<ListenAddress> admin = ListenAddress::Parse(absl::GetFlag(FLAGS_admin_listen));
+    if (!admin.ok()) return Bad("admin_listen", std::string(admin.status().message()));
+    options.server.admin = *std::move(admin);
   }
   options.server.dump_dir = absl::GetFlag(FLAGS_dump_dir);
   options.port_file = absl::GetFlag(FLAGS_port_file);

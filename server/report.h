@@ -76,7 +76,7 @@ struct Report {
     std::vector<OpenRound> open;                // the oldest first
     std::vector<FlightRecorder::Entry> rounds;  // the latest first
     RoundCounters counters;
-    Timeline::Bin recent;               // without its ranks, which are the members'
+    Timeline::Bin recent;                 // without its ranks, which are the members'
     std::vector<Timeline::Bin> timeline;  // the oldest first; if it was wanted
   };
 

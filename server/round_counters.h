@@ -14,8 +14,8 @@ namespace syncnorm::server {
 // 50 us is a round trip on one machine with nobody late, 10 s a hang in the making; three a decade
 // in between, so that a quantile is known within a factor of 2.5.
 inline constexpr std::array<int64_t, 17> kRoundBoundsNs = {
-    50'000,     100'000,     200'000,     500'000,       1'000'000,     2'000'000,
-    5'000'000,  10'000'000,  20'000'000,  50'000'000,    100'000'000,   200'000'000,
+    50'000,      100'000,       200'000,       500'000,       1'000'000,     2'000'000,
+    5'000'000,   10'000'000,    20'000'000,    50'000'000,    100'000'000,   200'000'000,
     500'000'000, 1'000'000'000, 2'000'000'000, 5'000'000'000, 10'000'000'000};
 using RoundHistogram = Histogram<kRoundBoundsNs>;
 

@@ -3,12 +3,13 @@
 #include <grpc/support/time.h>
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <random>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/check.h"
+#include "absl/synchronization/notification.h"
 #include "proto/clock.h"
 #include "proto/grpc_settings.h"
 #include "server/channel.h"
@@ -21,6 +22,9 @@ namespace {
 
 // Beyond the grace, for the last messages to be taken by workers that still read.
 constexpr absl::Duration kCloseGrace = absl::Seconds(1);
+
+// Of the service's thread, which looks around every second.
+constexpr absl::Duration kPatience = absl::Seconds(5);
 
 uint64_t RandomId() {
   std::random_device random;
@@ -42,6 +46,7 @@ struct Server::Running {
   Service service;
   std::unique_ptr<grpc::Server> grpc;
   std::thread loop;
+  std::atomic<bool> draining = false;
 };
 
 Server::Server() = default;
@@ -83,38 +88,48 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   return server;
 }
 
-Server::~Server() { Stop(); }
-
-Snapshot Server::snapshot() const {
-  SYNCNORM_CHECK(running_ != nullptr);
-  return running_->service.snapshot();
-}
-
-void Server::Dump(const std::string& why) {
-  SYNCNORM_CHECK(running_ != nullptr);
-  running_->service.Dump(why);
-}
-
-SecurityState Server::security() const {
-  SYNCNORM_CHECK(running_ != nullptr);
-  return running_->security->state();
-}
-
-bool Server::Drain(absl::Duration grace) {
-  if (running_ == nullptr) return true;
-  running_->service.Drain(grace);
-  const bool drained = running_->service.WaitUntilDrained(grace + kCloseGrace);
-  Stop();
-  return drained;
-}
-
-void Server::Stop() {
+Server::~Server() {
   if (running_ == nullptr) return;
   // Cancels what is left; the loop has to run meanwhile to see it off.
   running_->grpc->Shutdown(gpr_now(GPR_CLOCK_REALTIME));
   running_->service.Stop();
   running_->loop.join();
-  running_.reset();
+}
+
+Snapshot Server::snapshot() const { return running_->service.snapshot(); }
+
+SecurityState Server::security() const { return running_->security->state(); }
+
+absl::StatusOr<std::shared_ptr<const Vitals>> Server::vitals(const std::string& group,
+                                                             bool timeline) {
+  // Shared: an answer that comes too late finds it still there.
+  struct Asked {
+    absl::Notification answered;
+    absl::StatusOr<std::shared_ptr<const Vitals>> vitals = absl::UnknownError("");
+  };
+  const auto asked = std::make_shared<Asked>();
+  running_->service.CollectVitals(group, timeline,
+                                  [asked](absl::StatusOr<std::shared_ptr<const Vitals>> vitals) {
+                                    asked->vitals = std::move(vitals);
+                                    asked->answered.Notify();
+                                  });
+  if (asked->answered.WaitForNotificationWithTimeout(kPatience)) return asked->vitals;
+  return absl::DeadlineExceededError(
+      absl::StrCat("the coordinator did not answer within ", absl::FormatDuration(kPatience)));
+}
+
+bool Server::alive() const {
+  return MonotonicClock().Now() - running_->service.ticked() < kPatience;
+}
+
+bool Server::ready() const { return !running_->draining.load(); }
+
+void Server::Dump(const std::string& why) { running_->service.Dump(why); }
+
+bool Server::Drain(absl::Duration grace) {
+  running_->draining.store(true);
+  running_->service.Drain(grace);
+  return running_->service.WaitUntilDrained(grace + kCloseGrace);
 }
 
 }  // namespace syncnorm::server

@@ -142,8 +142,8 @@ void ServiceAdmin::Reply(uint64_t call, std::shared_ptr<Value> value) {
     post_([this, call, bytes = ToBytes(*value)] { Finish(call, grpc::Status::OK, bytes); });
   });
   if (!taken) {
-    Fail(call, absl::ResourceExhaustedError(
-                   "too many reports are being made or written; try again"));
+    Fail(call,
+         absl::ResourceExhaustedError("too many reports are being made or written; try again"));
   }
 }
 
@@ -210,9 +210,9 @@ void ServiceAdmin::CollectVitals(const std::string& group, bool timeline, Vitals
             vitals->failures.assign(coordinator_->failures().begin(),
                                     coordinator_->failures().end());
             vitals->security = security_->state();
-            vitals->certificate_left =
-                vitals->security.certificate_not_after - wall_clock_->Now();
+            vitals->certificate_left = vitals->security.certificate_not_after - wall_clock_->Now();
             vitals->version = SYNCNORM_VERSION;
+            vitals->grpc_version = grpc::Version();
             vitals->up = clock_->Now() - started_;
             done(std::move(vitals));
           });

@@ -44,8 +44,8 @@ class ServiceAdmin {
 
   struct Options {
     uint64_t coordinator_id = 0;
-    std::string dump_dir;           // empty: failures make no files, and Dump goes to stderr
-    std::function<void()> on_drain; // asks for the end; null: nobody may
+    std::string dump_dir;            // empty: failures make no files, and Dump goes to stderr
+    std::function<void()> on_drain;  // asks for the end; null: nobody may
   };
 
   // `coordinator`, the clocks and `security` outlive it.

@@ -139,8 +139,7 @@ void To(const Timeline::Bin& from, absl::Time now, v1::TimelineReport* to) {
   to->set_rounds(Number(from.durations.count()));
   QuantilesTo(from.durations, to);
   for (const Timeline::Rank& rank : from.ranks) {
-    to->add_late_mean_s(
-        rank.rounds == 0 ? -1 : rank.late_s / static_cast<float>(rank.rounds));
+    to->add_late_mean_s(rank.rounds == 0 ? -1 : rank.late_s / static_cast<float>(rank.rounds));
   }
 }
 
@@ -160,8 +159,7 @@ void To(const Report::Group& from, absl::Time now, v1::GroupReport* to) {
   durations->set_sum_s(Seconds(from.counters.durations.sum()));
   To(from.recent, to->mutable_recent());
   for (const Timeline::Bin& bin : from.timeline) To(bin, now, to->add_timeline());
-  to->set_timeline_ranks(
-      std::min(static_cast<uint32_t>(from.members.size()), Timeline::kRanks));
+  to->set_timeline_ranks(std::min(static_cast<uint32_t>(from.members.size()), Timeline::kRanks));
 }
 
 void To(const Snapshot& from, v1::StatusReply* to) {

@@ -30,6 +30,7 @@ struct Vitals {
   SecurityState security;
   absl::Duration certificate_left;  // until its end, if there is one
   std::string version;
+  std::string grpc_version;
   absl::Duration up;  // since the start
 };
 

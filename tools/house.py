@@ -38,6 +38,8 @@ FENCES = [
     ("LibTorch", re.compile(r"^(torch|ATen|c10)/"),
      ("client/torch/", "client/include/syncnorm/torch.h")),
     ("Python", re.compile(r"^(pybind11/|Python\.h$)"), ("python/src/",)),
+    ("HTTP", re.compile(r"^httplib\.h$"), ("server/admin",)),
+    ("Prometheus", re.compile(r"^prometheus/"), ("server/metrics",)),
     ("spdlog", re.compile(r"^spdlog/"), ("server/",)),
 ]
 # Real time is read in one file.

@@ -86,8 +86,8 @@ TEST(DriftTest, OfSumsOfSquaresIsTheRatioOfTheQuadraticMeans) {
 
 TEST(DriftTest, LeavesOutWhatHasNoDeviation) {
   // Channel 0 is constant everywhere; channel 1 is constant in member 0; member 2 has nothing.
-  const Drift::Entry entry = Measured(
-      {MeanM2(2, {5, 2}, {0, 0}), MeanM2(2, {5, 6}, {0, 8}), MeanM2(0, {0, 0}, {0, 0})});
+  const Drift::Entry entry =
+      Measured({MeanM2(2, {5, 2}, {0, 0}), MeanM2(2, {5, 6}, {0, 8}), MeanM2(0, {0, 0}, {0, 0})});
   // Channel 1: mean 4, M2 = 8 + 4 x (2 x 2 / 4)... = 8 + 16 = 24, variance 6; the means are 2 away.
   EXPECT_NEAR(*entry.shift, 2 / std::sqrt(6), 1e-15);
   EXPECT_NEAR(entry.spread, -0.5 * std::log(4.0 / 6), 1e-15);

@@ -141,7 +141,8 @@ TEST_F(ServiceAdminTest, VitalsAreTheSameFiguresAsTheReportAndTheStatus) {
 
   v1::ReportReply report;
   ASSERT_TRUE(Ask("world", 1, &report).ok());
-  EXPECT_EQ(report.groups(0).durations().SerializeAsString(), group.durations().SerializeAsString());
+  EXPECT_EQ(report.groups(0).durations().SerializeAsString(),
+            group.durations().SerializeAsString());
   EXPECT_EQ(AskVitals("nobody", &vitals).error_code(), grpc::StatusCode::NOT_FOUND);
 }
 

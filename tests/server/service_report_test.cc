@@ -34,7 +34,8 @@ Report Example() {
   lateness.last = 9;
   lateness.missed = 2;
   lateness.max = absl::Milliseconds(20);
-  group.layers = {{"bn1", Direction::kBackward, 10, absl::Seconds(2), absl::Seconds(1), {{0, 9}}, {}}};
+  group.layers = {
+      {"bn1", Direction::kBackward, 10, absl::Seconds(2), absl::Seconds(1), {{0, 9}}, {}}};
   Report::OpenRound& open = group.open.emplace_back();
   open.key = {3, 42, "bn2", Direction::kForward, 7};
   open.open = absl::Seconds(4);
