@@ -31,7 +31,6 @@ constexpr mode_t kAuthorityKeyMode = 0600;
 
 // Who gets a folder with a certificate.
 constexpr const char* kEnds[] = {"coordinator", "worker", "admin"};
-constexpr const char* kTops[] = {"ca.crt", "ca.key", "coordinator", "worker", "admin"};
 constexpr const char* kAll[] = {"ca.crt",
                                 "ca.key",
                                 "coordinator/tls.crt",
@@ -227,8 +226,8 @@ absl::StatusOr<int> Keep(const CtlFlags& flags, std::FILE* out) {
 absl::StatusOr<int> CtlCerts(const CtlFlags& flags, std::FILE* out) {
   if (absl::Status good = CheckFlags(flags); !good.ok()) return good;
   if (flags.renew) return RenewAll(flags, out);
-  for (const char* const top : kTops) {
-    const std::string path = absl::StrCat(flags.out, "/", top);
+  for (const char* const file : kAll) {
+    const std::string path = absl::StrCat(flags.out, "/", file);
     if (!Exists(path)) continue;
     if (flags.keep) return Keep(flags, out);
     return absl::AlreadyExistsError(

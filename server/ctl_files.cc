@@ -6,12 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <set>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
@@ -58,27 +55,33 @@ int RenameToNew(const std::string& from, const std::string& to) {
   return rename(from.c_str(), to.c_str());
 }
 
-absl::Status MakeFolder(const std::string& path) {
-  if (mkdir(path.c_str(), kFolderMode) != 0) return Cannot("make", path);
-  return chmod(path.c_str(), kFolderMode) == 0 ? absl::OkStatus()
-                                               : Cannot("set the rights of", path);
+// "worker" of "worker/tls.key"; none of a file in the folder itself.
+std::string SubfolderOf(const NewFile& file) {
+  const size_t slash = file.path.find('/');
+  return slash == std::string::npos ? "" : file.path.substr(0, slash);
 }
 
-// The first part of a path below a folder.
-std::string Top(const std::string& path) { return path.substr(0, path.find('/')); }
-
-// Into a folder that nobody else sees.
-absl::Status Stage(const std::string& staging, const std::vector<NewFile>& files) {
+// Those that are not there: of the volumes of a container some or all are.
+absl::Status MakeFolders(const std::string& folder, const std::vector<NewFile>& files,
+                         std::vector<std::string>* made) {
+  std::vector<std::string> wanted = {folder};
   for (const NewFile& file : files) {
-    const std::string folder = absl::StrCat(staging, "/", Top(file.path));
-    if (Top(file.path) != file.path && !Exists(folder)) {
-      if (absl::Status made = MakeFolder(folder); !made.ok()) return made;
-    }
-    if (absl::Status s = WriteNew(absl::StrCat(staging, "/", file.path), file, nullptr); !s.ok()) {
-      return s;
+    if (const std::string sub = SubfolderOf(file); !sub.empty()) {
+      wanted.push_back(absl::StrCat(folder, "/", sub));
     }
   }
+  for (const std::string& path : wanted) {
+    if (Exists(path)) continue;
+    if (mkdir(path.c_str(), kFolderMode) != 0) return Cannot("make", path);
+    made->push_back(path);
+    if (chmod(path.c_str(), kFolderMode) != 0) return Cannot("set the rights of", path);
+  }
   return absl::OkStatus();
+}
+
+// Names of files that are not finished, or not needed any more, beside what they are for.
+std::string Beside(const std::string& path, const char* what) {
+  return absl::StrCat(path, ".", what, ".", getpid());
 }
 
 }  // namespace
@@ -96,47 +99,37 @@ absl::StatusOr<std::string> ReadText(const std::string& path) {
 }
 
 absl::Status MakeFiles(const std::string& folder, const std::vector<NewFile>& files) {
-  const bool made_folder = !Exists(folder);
-  if (made_folder) {
-    if (absl::Status made = MakeFolder(folder); !made.ok()) return made;
-  }
-  std::string staging = absl::StrCat(folder, "/.new-XXXXXX");
-  const bool made_staging = mkdtemp(staging.data()) != nullptr;
-  const int error = errno;
+  std::vector<std::string> folders;
+  std::vector<std::string> made;  // of the files, in their places
   bool done = false;
-  const absl::Cleanup tidy = [&] {
-    std::error_code ignored;
-    if (made_staging) std::filesystem::remove_all(staging, ignored);
-    if (made_folder && !done) rmdir(folder.c_str());
+  const auto path_of = [&folder](const NewFile& file) {
+    return absl::StrCat(folder, "/", file.path);
   };
-  if (!made_staging) return Cannot("write to", folder, error);
-  if (absl::Status staged = Stage(staging, files); !staged.ok()) return staged;
-
-  std::set<std::string> tops;
-  for (const NewFile& file : files) tops.insert(Top(file.path));
-  std::set<std::string> moved;
-  for (const std::string& top : tops) {
-    const std::string to = absl::StrCat(folder, "/", top);
-    if (RenameToNew(absl::StrCat(staging, "/", top), to) != 0) {
-      const absl::Status failed = Cannot("make", to);
-      for (const std::string& one : moved) {
-        rename(absl::StrCat(folder, "/", one).c_str(), absl::StrCat(staging, "/", one).c_str());
-      }
-      return failed;
-    }
-    moved.insert(top);
+  const absl::Cleanup tidy = [&] {
+    if (done) return;
+    for (const NewFile& file : files) unlink(Beside(path_of(file), "new").c_str());
+    for (const std::string& path : made) unlink(path.c_str());
+    for (auto it = folders.rbegin(); it != folders.rend(); ++it) rmdir(it->c_str());
+  };
+  if (absl::Status s = MakeFolders(folder, files, &folders); !s.ok()) return s;
+  for (const NewFile& file : files) {
+    if (absl::Status s = WriteNew(Beside(path_of(file), "new"), file, nullptr); !s.ok()) return s;
+  }
+  for (const NewFile& file : files) {
+    const std::string path = path_of(file);
+    if (RenameToNew(Beside(path, "new"), path) != 0) return Cannot("make", path);
+    made.push_back(path);
   }
   done = true;
   return absl::OkStatus();
 }
 
 absl::Status ReplaceFiles(const std::string& folder, const std::vector<NewFile>& files) {
-  const std::string mark = absl::StrCat(".", getpid());
   const auto path_of = [&folder](const NewFile& file) {
     return absl::StrCat(folder, "/", file.path);
   };
-  const auto fresh = [&](const NewFile& file) { return absl::StrCat(path_of(file), ".new", mark); };
-  const auto kept = [&](const NewFile& file) { return absl::StrCat(path_of(file), ".old", mark); };
+  const auto fresh = [&](const NewFile& file) { return Beside(path_of(file), "new"); };
+  const auto kept = [&](const NewFile& file) { return Beside(path_of(file), "old"); };
   // What is left of them when all has gone well: the old ones.
   const absl::Cleanup tidy = [&] {
     for (const NewFile& file : files) {

@@ -24,8 +24,8 @@ struct NewFile {
   mode_t mode = 0644;
 };
 
-// Makes them in `folder`, which is made if it is not there.  kAlreadyExists: something of that
-// name is there already.
+// Makes them in `folder`; it and the folders below are made if they are not there.
+// kAlreadyExists: something of that name is there already.
 absl::Status MakeFiles(const std::string& folder, const std::vector<NewFile>& files);
 
 // Puts them in place of those that are there, one after the other in this order, each at once; the

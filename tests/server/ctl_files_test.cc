@@ -96,20 +96,27 @@ TEST_F(CtlFilesTest, AFolderThatIsThereIsFilledAndOthersFilesStay) {
   EXPECT_THAT(In(out_), UnorderedElementsAre("a", "b/c", "b/d", "other"));
 }
 
+TEST_F(CtlFilesTest, FoldersThatAreThereAreFilledToo) {
+  fs::create_directories(out_ + "/b");
+  ASSERT_TRUE(MakeFiles(out_, files_).ok());
+  EXPECT_THAT(In(out_), UnorderedElementsAre("a", "b/c", "b/d"));
+}
+
 TEST_F(CtlFilesTest, WhatIsThereAlreadyIsNotTouchedAndNothingIsLeftBeside) {
   fs::create_directories(out_ + "/b");
-  folder_.Write("out/b/x", "stays");
+  folder_.Write("out/b/d", "stays");
   const absl::Status made = MakeFiles(out_, files_);
   EXPECT_EQ(made.code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_THAT(std::string(made.message()), HasSubstr("/out/b: File exists"));
-  EXPECT_THAT(In(out_), UnorderedElementsAre("b/x"));
-  EXPECT_EQ(std::distance(fs::directory_iterator(out_), {}), 1);
+  EXPECT_THAT(std::string(made.message()), HasSubstr("/out/b/d: File exists"));
+  EXPECT_THAT(In(out_), UnorderedElementsAre("b/d"));
+  EXPECT_EQ(*ReadText(out_ + "/b/d"), "stays");
 }
 
 TEST_F(CtlFilesTest, AnErrorLeavesNoFolder) {
-  // The second one cannot be written: its folder's name is that of a file.
-  const absl::Status made = MakeFiles(out_, {{"a", "x"}, {"a/b", "y"}});
-  EXPECT_THAT(std::string(made.message()), HasSubstr("/a/b: Not a directory"));
+  // The last one cannot be written: its name has no room for what it is called meanwhile.
+  const absl::Status made =
+      MakeFiles(out_, {{"a", "x"}, {"b/c", "y"}, {std::string(255, 'n'), "z"}});
+  EXPECT_THAT(std::string(made.message()), HasSubstr("File name too long"));
   EXPECT_FALSE(fs::exists(out_));
   EXPECT_THAT(std::string(MakeFiles(folder_.path("none/out"), files_).message()),
               HasSubstr("none/out: No such file or directory"));
@@ -165,7 +172,7 @@ TEST_F(CtlFilesTest, ReplacingIsAllOrNothing) {
 }
 
 TEST_F(CtlFilesTest, MakingIsAllOrNothing) {
-  for (int good = 0; good < 2; ++good) {
+  for (int good = 0; good < 3; ++good) {
     renames_left = good;
     const absl::Status failed = MakeFiles(out_, files_);
     EXPECT_THAT(std::string(failed.message()), HasSubstr(": Input/output error")) << good;

@@ -30,6 +30,7 @@ using ::grpc::health::v1::Health;
 using ::grpc::health::v1::HealthCheckRequest;
 using ::grpc::health::v1::HealthCheckResponse;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 HealthCheckRequest RequestFor(const std::string& service) {
   HealthCheckRequest request;
@@ -263,7 +264,10 @@ TEST_F(ServiceHealthTest, TheServerStopsWhileCallersCheckAndWatch) {
 
 TEST_F(ServiceHealthTest, GrpcsOwnHealthServiceMayBeOnInTheProgramAroundIt) {
   grpc::EnableDefaultHealthCheckService(true);
+  ::testing::internal::CaptureStderr();
   Start();
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), Not(HasSubstr("duplicate")))
+      << "it was added beside ours, with its queue";
   EXPECT_EQ(Check("liveness"), "SERVING") << "its own does not know that";
   grpc::EnableDefaultHealthCheckService(false);
 }
