@@ -13,6 +13,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeCtlChannel(const CtlOptions& 
   arguments.SetMaxReceiveMessageSize(-1);
   // A proxy of the environment is for the web.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // A new channel tries at once, whatever became of the last one.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   if (options.tls.authorities.empty()) {
     return grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(),
                                      arguments);
@@ -32,7 +34,7 @@ absl::Status Present(const CtlOptions& options, grpc::ClientContext* context) {
     if (!address.ok() || !address->local()) {
       return absl::InvalidArgumentError(
           absl::StrCat("the token would travel in plaintext to ", options.address,
-                       "; give --tls_ca, or --insecure if that is meant"));
+                       "; give --tls_dir, or --insecure if that is meant"));
     }
   }
   std::ifstream file(options.token_file);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "server/ctl_text.h"
 
 namespace syncnorm::server {
 namespace {
@@ -15,43 +16,6 @@ namespace {
 constexpr size_t kRanks = 32;
 constexpr size_t kLayers = 10;
 constexpr size_t kRounds = 10;
-
-// "12.3 ms"
-std::string Time(double seconds) {
-  if (seconds < 1e-3) return absl::StrFormat("%.0f us", seconds * 1e6);
-  if (seconds < 1) return absl::StrFormat("%.1f ms", seconds * 1e3);
-  return absl::StrFormat("%.1f s", seconds);
-}
-
-double Share(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
-
-// The text's width is counted in characters, where printf counts bytes.
-std::string Left(std::string text, size_t width) {
-  const auto starts = [](char c) { return (c & 0xC0) != 0x80; };
-  const auto length = static_cast<size_t>(std::count_if(text.begin(), text.end(), starts));
-  if (length < width) text.append(width - length, ' ');
-  return text;
-}
-
-// Peers choose names: nothing in them may steer a terminal.
-std::string Plain(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
-  return text;
-}
-
-template <typename Ranks>
-std::string List(const Ranks& ranks, uint32_t count) {
-  if (count == 0) return "none";
-  std::string text = absl::StrCat(count == 1 ? "rank " : "ranks ", absl::StrJoin(ranks, ","));
-  if (count > static_cast<uint32_t>(ranks.size())) absl::StrAppend(&text, ",... (", count, ")");
-  return text;
-}
-
-std::string Describe(const v1::RoundReportKey& key) {
-  return absl::StrFormat("round %.0f %s (%s, step %.0f)", key.round(), Plain(key.layer()),
-                         key.direction(), key.step());
-}
 
 void AppendMembers(const v1::GroupReport& group, std::string* text) {
   std::vector<const v1::MemberReport*> members;
@@ -109,7 +73,7 @@ void AppendRounds(const v1::GroupReport& group, std::string* text) {
   for (int i = 0; i < group.open_size() && i < static_cast<int>(kRounds); ++i) {
     const v1::OpenRoundReport& round = group.open(i);
     absl::StrAppend(text, "  open for ", Time(round.open_s()), ": ", Describe(round.key()),
-                    " waits for ", List(round.missing(), round.missing_count()), "\n");
+                    " waits for ", RankList(round.missing(), round.missing_count()), "\n");
   }
   size_t failed = 0;
   for (const v1::RoundReport& round : group.rounds()) {
@@ -135,15 +99,15 @@ std::string Table(const v1::ReportReply& report) {
     AppendLayers(group, &text);
     AppendRounds(group, &text);
   }
-  if (report.groups_left_out() > 0) {
-    absl::StrAppend(&text, "\n", report.groups_left_out(),
-                    " groups left out; ask for them with --group\n");
-  }
+  if (report.groups_left_out() > 0) absl::StrAppend(&text, "\n", LeftOut(report.groups_left_out()));
   return text;
 }
 
-std::string Table(const v1::StatusReply& status) {
-  std::string text = absl::StrFormat("coordinator %016x\n", status.coordinator_id());
+std::string Table(const v1::VitalsReply& vitals) {
+  const v1::StatusReply& status = vitals.status();
+  std::string text =
+      absl::StrFormat("coordinator %016x, version %s, up %s%s\n", status.coordinator_id(),
+                      vitals.version(), Time(vitals.up_s()), vitals.draining() ? ", DRAINING" : "");
   const auto line = [&](const char* name, double value) {
     absl::StrAppendFormat(&text, "  %-18s %12.0f\n", name, value);
   };
@@ -163,6 +127,24 @@ std::string Table(const v1::StatusReply& status) {
   line("stragglers", status.stragglers());
   line("dumps written", status.dumps_written());
   line("dumps failed", status.dumps_failed());
+  const v1::SecurityReport& security = vitals.security();
+  absl::StrAppend(&text, "protection\n  ", security.tls() ? "TLS" : "no TLS", ", ",
+                  security.tokens() ? "tokens" : "no tokens",
+                  security.insecure() ? "; INSECURE: other machines reach it in plaintext" : "",
+                  "\n");
+  if (security.has_certificate_left_s()) {
+    const double left = security.certificate_left_s();
+    absl::StrAppend(&text, "  its certificate ",
+                    left < 0 ? absl::StrCat("ENDED ", Time(-left), " ago")
+                             : absl::StrCat("ends in ", Time(left)),
+                    "\n");
+  }
+  if (security.reload_failures() > 0) line("failed reloads", security.reload_failures());
+  for (const v1::RefusedReport& refused : security.refused()) {
+    if (refused.calls() > 0) {
+      line(absl::StrCat("refused: ", refused.reason()).c_str(), refused.calls());
+    }
+  }
   return text;
 }
 

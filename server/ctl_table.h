@@ -13,6 +13,13 @@ namespace syncnorm::server {
 // waited the longest; open rounds with who is missing; the latest rounds that failed.
 std::string Table(const v1::ReportReply& report);
 
-std::string Table(const v1::StatusReply& status);
+// Of the coordinator as a whole: a number a line, and how it is protected.
+std::string Table(const v1::VitalsReply& vitals);
+
+// A line a group.
+std::string GroupsTable(const v1::VitalsReply& vitals);
+
+// The rounds that ended, a line each, and the failures' texts.
+std::string RingTable(const v1::ReportReply& report);
 
 }  // namespace syncnorm::server

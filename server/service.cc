@@ -45,6 +45,7 @@ Service::Service(const Settings& settings, ServiceAdmin::Options admin, Clock* c
       coordinator_(settings),
       wake_at_(),
       ticked_ns_(absl::ToUnixNanos(clock->Now())),
+      health_(clock),
       admin_(
           &coordinator_, clock, wall_clock, security,
           [this](std::function<void()> run) { Post(std::move(run)); },
@@ -55,6 +56,7 @@ Service::~Service() = default;
 void Service::AddTo(grpc::ServerBuilder* builder) {
   builder->RegisterService(&grpc_);
   admin_.AddTo(builder);
+  health_.AddTo(builder);
   queue_ = builder->AddCompletionQueue();
 }
 
@@ -62,6 +64,7 @@ void Service::Run() {
   next_tick_ = clock_->Now() + kTick;
   Request();
   admin_.Start(queue_.get());
+  health_.Start(queue_.get());
   while (true) {
     void* tag = nullptr;
     bool ok = false;
@@ -69,6 +72,7 @@ void Service::Run() {
       case grpc::CompletionQueue::SHUTDOWN:
         streams_.clear();
         admin_.Clear();
+        health_.Clear();
         return;
       case grpc::CompletionQueue::TIMEOUT:
         Tick(clock_->Now());
@@ -78,7 +82,8 @@ void Service::Run() {
         break;
     }
     // The one stream that is left waits for a call that will not come.
-    if (coordinator_.drained() && streams_.size() <= 1 && !drained_.HasBeenNotified()) {
+    if (coordinator_.drained() && streams_.size() <= 1 && !drained_.HasBeenNotified() &&
+        health_.Close()) {
       drained_.Notify();
     }
   }
@@ -120,6 +125,7 @@ void Service::Tick(absl::Time now) {
   }
   Send(now);
   admin_.Tick(now);
+  health_.Tick(now);
 }
 
 bool Service::Admit(absl::Time now, ServiceStream* stream, const absl::Status& decision) {
@@ -317,6 +323,7 @@ void Service::Post(std::function<void()> run) {
 void Service::Drain(absl::Duration grace) {
   Post([this, grace] {
     const absl::Time now = clock_->Now();
+    health_.Drain();
     coordinator_.Drain(now, grace, &output_);
     Send(now);
   });
@@ -349,6 +356,7 @@ void Service::Stop() {
   Post([this] {
     running_ = false;  // nothing may be started on the queue from here on
     admin_.Shut();
+    health_.Shut();
     queue_->Shutdown();
   });
 }

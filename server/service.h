@@ -51,6 +51,7 @@
 #include "server/log.h"
 #include "server/output.h"
 #include "server/service_admin.h"
+#include "server/service_health.h"
 #include "server/service_stream.h"
 #include "syncnorm/v1/syncnorm.grpc.pb.h"
 
@@ -135,6 +136,7 @@ class Service {
   bool running_ = true;
 
   std::atomic<int64_t> ticked_ns_;
+  ServiceHealth health_;
   absl::Notification drained_;
   ServiceAdmin admin_;  // last: it posts to the queue
 };

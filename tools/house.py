@@ -32,7 +32,7 @@ FENCES = [
      ("server/service", "server/server", "server/channel", "server/credentials", "server/ctl",
       "client/grpc_", "proto/grpc_")),
     ("OpenSSL", re.compile(r"^openssl/"),
-     ("proto/tls_files", "server/token_digest", "client/tls_diagnosis")),
+     ("proto/tls_files", "server/token_digest", "server/ctl_certificates", "client/tls_diagnosis")),
     ("protobuf", re.compile(r"(\.pb\.h$|^google/protobuf/)"),
      ("proto/", "server/service", "server/ctl", "client/grpc_")),
     ("LibTorch", re.compile(r"^(torch|ATen|c10)/"),

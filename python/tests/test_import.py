@@ -75,3 +75,45 @@ stamp = timestamp_pb2.Timestamp(seconds=5)
 assert timestamp_pb2.Timestamp.FromString(stamp.SerializeToString()).seconds == 5
 assert group.sum("a", [1.5]) == [1.5]
 """)
+
+
+# As grpcio's health package does, with a file that is not ours byte for byte; then a call of the
+# coordinator in this process with its messages.
+USE_HEALTH = """
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+file = descriptor_pb2.FileDescriptorProto(
+    name="grpc/health/v1/health.proto", package="grpc.health.v1", syntax="proto3")
+request = file.message_type.add(name="HealthCheckRequest")
+request.field.add(name="service", number=1, type=9, label=1)
+response = file.message_type.add(name="HealthCheckResponse")
+response.enum_type.add(name="ServingStatus").value.add(name="UNKNOWN", number=0)
+response.enum_type[0].value.add(name="SERVING", number=1)
+response.field.add(name="status", number=1, type=14, label=1,
+                   type_name=".grpc.health.v1.HealthCheckResponse.ServingStatus")
+file.service.add(name="Health").method.add(name="Check",
+                                           input_type=".grpc.health.v1.HealthCheckRequest",
+                                           output_type=".grpc.health.v1.HealthCheckResponse")
+pool = descriptor_pool.Default()
+pool.Add(file)
+messages = [message_factory.MessageFactory(pool).GetPrototype(
+    pool.FindMessageTypeByName("grpc.health.v1." + name))
+            for name in ("HealthCheckRequest", "HealthCheckResponse")]
+"""
+ASK_HEALTH = """
+with grpc.insecure_channel(group.address) as channel:
+    check = channel.unary_unary("/grpc.health.v1.Health/Check",
+                                request_serializer=messages[0].SerializeToString,
+                                response_deserializer=messages[1].FromString)
+    assert check(messages[0](service="liveness"), timeout=20).status == 1
+assert group.sum("a", [1.5]) == [1.5]
+syncnorm.shutdown()
+"""
+
+
+@pytest.mark.parametrize("first,second", [(USE_SYNCNORM, USE_HEALTH), (USE_HEALTH, USE_SYNCNORM)],
+                         ids=["syncnorm first", "health first"])
+def test_a_health_package_and_a_coordinator_in_one_process(first, second):
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    pytest.importorskip("google.protobuf", reason="protobuf is not installed")
+    python(first + second + ASK_HEALTH)

@@ -367,23 +367,29 @@ std::string CommandsOf(const std::string& page) {
 TEST_F(SecureGroupTest, TheCommandsOfTheDocumentationMakeWhatWorks) {
   if (std::system("openssl version >/dev/null 2>&1") != 0) GTEST_SKIP() << "no openssl command";
   const std::string commands = CommandsOf(SYNCNORM_SECURITY_PAGE);
-  EXPECT_THAT(commands, AllOf(HasSubstr("openssl req"), HasSubstr("coordinator/tokens")));
+  EXPECT_THAT(commands, AllOf(HasSubstr("syncnormctl certs"), HasSubstr("openssl req"),
+                              HasSubstr("coordinator/tokens")));
   const std::string script = folder_.Write("script", commands);
-  ASSERT_EQ(std::system(("cd " + folder_.path("") + " && bash -e script >log 2>&1").c_str()), 0);
-
-  options_.listen = *server::ListenAddress::Parse("127.0.0.1:0");
-  options_.security.tls = {folder_.path("coordinator/tls.crt"), folder_.path("coordinator/tls.key"),
-                           folder_.path("coordinator/ca.crt")};
-  options_.security.tokens = folder_.path("coordinator/tokens");
-  StartAsIs();
-  GroupOptions options = Worker({.ca_file = folder_.path("worker/ca.crt"),
-                                 .cert_file = folder_.path("worker/tls.crt"),
-                                 .key_file = folder_.path("worker/tls.key")});
-  options.token_file = folder_.path("worker/token");
-  options.group = "team-a/x";
-  const auto group = Group::Connect(options);
-  ASSERT_TRUE(group.ok()) << group.status();
-  ExpectReduces(group->get());
+  ASSERT_EQ(std::system(("cd " + folder_.path("") +
+                         " && PATH=\"$(dirname " SYNCNORM_CTL "):$PATH\" bash -e script >log 2>&1")
+                            .c_str()),
+            0);
+  for (const std::string made : {"certs/", "own/"}) {
+    options_.listen = *server::ListenAddress::Parse("127.0.0.1:0");
+    options_.security.tls = {folder_.path(made + "coordinator/tls.crt"),
+                             folder_.path(made + "coordinator/tls.key"),
+                             folder_.path(made + "coordinator/ca.crt")};
+    options_.security.tokens = folder_.path(made + "coordinator/tokens");
+    StartAsIs();
+    GroupOptions options = Worker({.ca_file = folder_.path(made + "worker/ca.crt"),
+                                   .cert_file = folder_.path(made + "worker/tls.crt"),
+                                   .key_file = folder_.path(made + "worker/tls.key")});
+    options.token_file = folder_.path(made + "worker/token");
+    options.group = "team-a/x";
+    const auto group = Group::Connect(options);
+    ASSERT_TRUE(group.ok()) << made << ": " << group.status();
+    ExpectReduces(group->get());
+  }
 }
 
 TEST_F(SecureGroupTest, AnEmbeddedCoordinatorObeysTheSameRules) {

@@ -113,14 +113,90 @@ TEST(CtlTableTest, ANameCannotSteerTheTerminal) {
 
 TEST(CtlTableTest, NoGroupsIsALine) { EXPECT_EQ(Table(v1::ReportReply()), "no groups\n"); }
 
-TEST(CtlTableTest, StatusIsANumberALine) {
-  v1::StatusReply status;
-  status.set_coordinator_id(0xabc);
-  status.set_members(8);
-  status.set_rounds_failed(3);
-  EXPECT_THAT(Table(status), AllOf(HasSubstr("coordinator 0000000000000abc\n"),
-                                   HasSubstr("  members                       8\n"),
-                                   HasSubstr("  rounds failed                 3\n")));
+TEST(CtlTableTest, StatusIsANumberALineAndHowItIsProtected) {
+  v1::VitalsReply vitals;
+  vitals.mutable_status()->set_coordinator_id(0xabc);
+  vitals.mutable_status()->set_members(8);
+  vitals.mutable_status()->set_rounds_failed(3);
+  vitals.set_version("0.1.0");
+  vitals.set_up_s(90);
+  EXPECT_THAT(Table(vitals),
+              AllOf(HasSubstr("coordinator 0000000000000abc, version 0.1.0, up 90.0 s\n"),
+                    HasSubstr("  members                       8\n"),
+                    HasSubstr("  rounds failed                 3\n"),
+                    HasSubstr("  no TLS, no tokens\n"), Not(HasSubstr("certificate"))));
+  v1::SecurityReport* security = vitals.mutable_security();
+  security->set_tls(true);
+  security->set_tokens(true);
+  security->set_certificate_left_s(86400 * 89.6);
+  security->set_reload_failures(2);
+  for (const char* reason : {"unknown", "group"}) {
+    v1::RefusedReport* refused = security->add_refused();
+    refused->set_reason(reason);
+    refused->set_calls(reason[0] == 'u' ? 5 : 0);
+  }
+  vitals.set_draining(true);
+  EXPECT_THAT(Table(vitals), AllOf(HasSubstr("up 90.0 s, DRAINING\n"),
+                                   HasSubstr("  TLS, tokens\n  its certificate ends in 90 days\n"),
+                                   HasSubstr("  failed reloads                2\n"),
+                                   HasSubstr("  refused: unknown              5\n"),
+                                   Not(HasSubstr("refused: group"))));
+  security->set_certificate_left_s(-7200);
+  EXPECT_THAT(Table(vitals), HasSubstr("  its certificate ENDED 2.0 h ago\n"));
+}
+
+TEST(CtlTableTest, GroupsAreALineEach) {
+  v1::VitalsReply vitals;
+  *vitals.add_groups() = Example().groups(0);
+  v1::GroupReport* group = vitals.mutable_groups(0);
+  group->mutable_members(0)->set_state("absent");
+  group->mutable_counters()->set_completed(12345);
+  group->mutable_counters()->set_failed(6);
+  group->mutable_recent()->set_rounds_per_s(120.34);
+  group->mutable_recent()->set_p50_s(0.0012);
+  group->mutable_recent()->set_p99_s(0.0345);
+  v1::GroupReport* forming = vitals.add_groups();
+  forming->set_name("a-longer-name");
+  forming->set_state("forming");
+  vitals.set_groups_left_out(2);
+  EXPECT_EQ(GroupsTable(vitals),
+            "group           epoch  state    here/of      rounds   failed  rounds/s        p50     "
+            "   p99  last\n"
+            "world               3  running      2/3       12345        6     120.3     1.2 ms    "
+            "34.5 ms  rank 2 91.1%\n"
+            "a-longer-name       0  forming      0/0           0        0       0.0          -    "
+            "      -  -\n"
+            "2 groups left out; ask for them with --group\n");
+  EXPECT_EQ(GroupsTable(v1::VitalsReply()), "no groups\n");
+}
+
+TEST(CtlTableTest, TheRingIsALineARoundAndAFailuresText) {
+  v1::ReportReply report = Example();
+  v1::RoundReport* round = report.mutable_groups(0)->add_rounds();
+  round->mutable_key()->set_round(41);
+  round->mutable_key()->set_layer("bn1");
+  round->mutable_key()->set_direction("forward");
+  round->mutable_key()->set_step(7);
+  round->set_ended_s(2);
+  round->set_open_s(0.0123);
+  round->set_wait_s(0.0122);
+  round->set_arrivals(3);
+  round->set_first_rank(0);
+  round->set_last_rank(2);
+  round->set_outcome("complete");
+  v1::RoundReport* failed = report.mutable_groups(0)->add_rounds();
+  failed->mutable_key()->set_layer(std::string(50, 'l'));
+  failed->set_outcome("DEADLINE_EXCEEDED");
+  failed->set_text("rank 1 did not\ncontribute");
+  failed->add_missing(1);
+  failed->set_missing_count(1);
+  EXPECT_THAT(RingTable(report),
+              AllOf(HasSubstr("group \"world\" epoch 3, running: 2 ended rounds\n"),
+                    HasSubstr("        41  bn1                               forward          7   "
+                              "   2.0 s    12.3 ms    12.2 ms     3      0     2  complete\n"),
+                    HasSubstr("lll~  "), HasSubstr("      -     -  DEADLINE_EXCEEDED\n"),
+                    HasSubstr("missing: rank 1\n"), HasSubstr("rank 1 did not?contribute\n")));
+  EXPECT_EQ(RingTable(v1::ReportReply()), "no groups\n");
 }
 
 }  // namespace
