@@ -103,6 +103,9 @@ class ChartTest(unittest.TestCase):
         self.assertEqual(pod({}), pod({"podDisruptionBudget": {"maxUnavailable": 0}}))
         self.assertNotIn("helm.sh/chart", pod({})["metadata"]["labels"])
 
+    def test_processors_may_be_a_number_as_set_makes_it(self):
+        self.assertEqual(render({"resources": {"cpu": 2}}), render({"resources": {"cpu": "2"}}))
+
     def test_tls_has_to_be_given_or_given_up(self):
         with self.assertRaisesRegex(manifests.ChartError, "tls.existingSecret is empty.*tls.insecure=true"):
             render({"tls": {"existingSecret": ""}})
@@ -142,7 +145,7 @@ class SchemaTest(unittest.TestCase):
                 ("drainGraceSeconds", 1.5), ("config.listen", "0.0.0.0:1"), ("config.tls_dir", "/x"),
                 ("config.log_level", "loud"), ("config.max_groups", "1024"), ("config.max_groups", 0),
                 ("config.round_timeout", "60"), ("config.round_timeout", 60), ("config.round_timout", "60s"),
-                ("config.replace_duplicates", "true"), ("resources.cpu", 2), ("resources.memory", "1GB"),
+                ("config.replace_duplicates", "true"), ("resources.cpu", True), ("resources.cpu", "2 cores"), ("resources.memory", "1GB"),
                 ("resources.requests", {}), ("service.annotations", {"a": 1}),
                 ("podDisruptionBudget.maxUnavailable", 2), ("podDisruptionBudget.minAvailable", 1),
                 ("networkPolicy.workers", []), ("networkPolicy.workers", [{}]),
