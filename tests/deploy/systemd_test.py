@@ -127,12 +127,17 @@ class SystemCallsTest(unittest.TestCase):
                 # strace keeps signals to itself; the coordinator is its child.
                 with open(f"/proc/{strace.pid}/task/{strace.pid}/children", encoding="utf-8") as file:
                     coordinator = int(file.read())
+                # What ExecReload sends does not end it.
+                os.kill(coordinator, {"-HUP": signal.SIGHUP}[setting("ExecReload")[0].split()[1]])
                 os.kill(coordinator, signal.SIGUSR1)  # a report, into dump_dir
                 harness.wait_for(lambda: os.path.exists(os.path.join(scratch, "syncnorm-report-1.json")), "a report")
                 os.kill(coordinator, signal.SIGTERM)
                 self.assertEqual(strace.wait(), 0, support.read(strace.log))
             finally:
                 strace.kill()
+                strace.process.stdin.close()
+                strace.reader.join()
+                strace.process.stdout.close()
             text = support.read(calls)
         made = {match.group(1) for match in re.finditer(r"^\d+ +(\w+)\(", text, flags=re.MULTILINE)}
         self.assertLess({"socket", "accept4", "clone3", "openat"}, made)
