@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 import support
 
@@ -115,7 +116,7 @@ class SystemCallsTest(unittest.TestCase):
             calls = os.path.join(scratch, "calls")
             strace = harness.Process(
                 "coordinator", ["strace", "-f", "-qqq", "-o", calls, COORDINATOR, "--listen=localhost:0",
-                                f"--tls_dir={scratch}", f"--dump_dir={scratch}", "--reload_interval=10ms"], scratch)
+                                "--admin_listen=127.0.0.1:0", f"--tls_dir={scratch}", f"--dump_dir={scratch}", "--reload_interval=10ms"], scratch)
             try:
                 address = strace.wait_line("listening on ").split()[-1]
                 # One that connects, asks and goes.
@@ -124,6 +125,10 @@ class SystemCallsTest(unittest.TestCase):
                      f"--tls_cert={scratch}/tls.crt", f"--tls_key={scratch}/tls.key"],
                     capture_output=True, text=True, check=False, timeout=60)
                 self.assertEqual(asked.returncode, 0, asked.stderr)
+                page = strace.wait_line("status page on ").split()[-1]
+                for path in ("statusz", "metrics", "healthz"):
+                    with urllib.request.urlopen(page.replace("statusz", path), timeout=60) as answer:
+                        self.assertEqual(answer.status, 200)
                 # strace keeps signals to itself; the coordinator is its child.
                 with open(f"/proc/{strace.pid}/task/{strace.pid}/children", encoding="utf-8") as file:
                     coordinator = int(file.read())
