@@ -18,6 +18,10 @@ find_package(prometheus-cpp CONFIG REQUIRED)
 # serves metrics only.
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(cpp-httplib REQUIRED IMPORTED_TARGET cpp-httplib)
+# nlohmann-json: JSON lines of the log, with control characters and invalid UTF-8 made harmless.
+find_package(nlohmann_json REQUIRED)
+# yaml-cpp: the coordinator's configuration file, with the line of each key for its errors.
+find_package(yaml-cpp CONFIG REQUIRED)
 
 if(SYNCNORM_WITH_TORCH)
   # LibTorch: the adapter and the example trainer; nothing else needs it.
@@ -26,8 +30,6 @@ endif()
 if(SYNCNORM_BUILD_TESTS)
   # GoogleTest: the tests.
   find_package(GTest CONFIG REQUIRED)
-  # nlohmann-json: reads what the coordinator writes as JSON, with another library than it writes with.
-  find_package(nlohmann_json REQUIRED)
   # Debian's Python, which sees Debian's modules (grpcio, numpy), before any other on the PATH.
   if(NOT Python3_EXECUTABLE AND EXISTS /usr/bin/python3)
     set(Python3_EXECUTABLE /usr/bin/python3)

@@ -375,7 +375,8 @@ void Coordinator::TurnAway(StreamId stream, const Failure& failure, Output* outp
 
 void Coordinator::Refuse(StreamId stream, const Failure& failure, Output* output) {
   TurnAway(stream, failure, output);
-  output->notes.push_back({Note::Severity::kWarning, Note::Source::kStranger, failure.text});
+  output->notes.push_back(
+      {Note::Severity::kWarning, Note::Source::kStranger, failure.text, SubjectOf(failure)});
 }
 
 void Coordinator::Expel(absl::Time now, StreamId stream, absl::string_view what, Output* output) {

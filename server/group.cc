@@ -53,7 +53,7 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
   switch (joining.kind) {
     case Kind::kRefused:
       TurnAway(stream, joining.failure, output);
-      Note(Note::Severity::kWarning, joining.failure.text, output);
+      Note(joining.failure, output);
       return Welcome::kOut;
     case Kind::kEnded:
       EndJoining(joining.failure, output);  // says so in the log, once for all
@@ -73,7 +73,8 @@ Group::Welcome Group::Join(absl::Time now, StreamId stream, const wire::Join& jo
       return Wait(now, stream, join, output);
     case Kind::kReturned:
       Note(Note::Severity::kInfo,
-           absl::StrCat(members_.Name(), ": ", members_.Who(join.rank), " is back"), output);
+           absl::StrCat(members_.Name(), ": ", members_.Who(join.rank), " is back"), output,
+           {join.rank});
       // Its Finish got lost with its stream.  If it had been heard, and all had finished since, the
       // member would not know of that epoch.
       if (join.resume.has_value() && join.resume->finished && join.resume->epoch >= regrouped_ &&
@@ -250,7 +251,7 @@ void Group::EndJoining(const Failure& failure, Output* output) {
   closed_ = failure;
   TurnAwayWaiting(failure, output);
   SendToAll(Encode(failure), /*answer=*/true, /*close=*/true, output);
-  Note(Note::Severity::kWarning, failure.text, output);
+  Note(failure, output);
 }
 
 Group::Welcome Group::Wait(absl::Time now, StreamId stream, const wire::Join& join,
@@ -284,7 +285,7 @@ Group::Welcome Group::Wait(absl::Time now, StreamId stream, const wire::Join& jo
   Note(Note::Severity::kInfo,
        absl::StrCat(members_.Name(), ": ", Worker(join.rank, join.host, join.pid),
                     " waits for a boundary"),
-       output);
+       output, {join.rank});
   // What resumes may have waited for this rank.
   if (state_ == State::kForming && members_.full()) Start(output);
   return Welcome::kIn;
@@ -428,7 +429,7 @@ void Group::ChangeEpoch(const std::string& why, const std::vector<uint32_t>& adm
       output->replies.push_back({members_.member(rank).stream, bytes});
     }
   }
-  Note(Note::Severity::kInfo, changed.text, output);
+  Note(Note::Severity::kInfo, changed.text, output, admitted);
 }
 
 absl::Status Group::HandOver(absl::Time now, uint32_t rank, const wire::Handover& piece,
@@ -528,7 +529,7 @@ void Group::Lose(absl::Time now, StreamId stream, uint32_t rank, absl::string_vi
     members_.Gone(rank, Member::State::kAbsent);
     Note(Note::Severity::kWarning,
          absl::StrCat(members_.Name(), ": ", members_.Who(rank), " ", how, " while joining"),
-         output);
+         output, {rank});
     return;
   }
   const bool running = state_ == State::kRunning || state_ == State::kLeaving;
@@ -596,7 +597,7 @@ void Group::Tick(absl::Time now, Output* output) {
         members_.Gone(rank, Member::State::kLost);
       }
       if (members_.here() > 0) {
-        Note(Note::Severity::kWarning, failure.text, output);
+        Note(failure, output);
         members_.GiveUpAbsent();
         Start(output);
         return;
@@ -691,7 +692,7 @@ void Group::Close(absl::Time now, absl::StatusCode code, std::vector<uint32_t> r
     members_.Gone(rank, Member::State::kLost);
   }
   SendToAll(Encode(*closed_), /*answer=*/false, /*close=*/false, output);
-  Note(Note::Severity::kWarning, closed_->text, output);
+  Note(*closed_, output);
   if (incident_.empty()) incident_ = closed_->text;
 }
 
@@ -757,12 +758,10 @@ void Group::Send(absl::Time now, Output* output) {
     }
   }
   answers_.clear();
-  for (std::string& text : rounds_->TakeRemarks()) {
-    output->notes.push_back({Note::Severity::kWarning, Note::Source::kWait, std::move(text)});
-  }
-  for (std::string& text : rounds_->TakeFailures()) {
-    if (incident_.empty()) incident_ = text;
-    Note(Note::Severity::kWarning, std::move(text), output);
+  for (server::Note& remark : rounds_->TakeRemarks()) output->notes.push_back(std::move(remark));
+  for (const Failure& failure : rounds_->TakeFailures()) {
+    if (incident_.empty()) incident_ = failure.text;
+    Note(failure, output);
   }
 }
 
@@ -773,8 +772,18 @@ void Group::SendToAll(const Bytes& bytes, bool answer, bool close, Output* outpu
   }
 }
 
-void Group::Note(Note::Severity severity, std::string text, Output* output) {
-  output->notes.push_back({severity, Note::Source::kGroup, std::move(text)});
+void Group::Note(Note::Severity severity, std::string text, Output* output,
+                 std::vector<uint32_t> ranks) {
+  output->notes.push_back(
+      {severity,
+       Note::Source::kGroup,
+       std::move(text),
+       {members_.group(), RoundKey{.epoch = members_.epoch()}, std::move(ranks)}});
+}
+
+void Group::Note(const Failure& failure, Output* output) {
+  output->notes.push_back(
+      {Note::Severity::kWarning, Note::Source::kGroup, failure.text, SubjectOf(failure)});
 }
 
 Bytes Group::Encode(const Failure& failure) {

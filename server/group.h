@@ -189,7 +189,10 @@ class Group {
   // Sends and clears answers_, and notes the failures among them.
   void Send(absl::Time now, Output* output);
   void SendToAll(const Bytes& bytes, bool answer, bool close, Output* output);
-  void Note(Note::Severity severity, std::string text, Output* output);
+  // `ranks`: whom it is about.
+  void Note(Note::Severity severity, std::string text, Output* output,
+            std::vector<uint32_t> ranks = {});
+  void Note(const Failure& failure, Output* output);
   Bytes Encode(const Failure& failure);
 
   const uint64_t id_;

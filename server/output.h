@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/report.h"
+#include "server/subject.h"
 
 namespace syncnorm::server {
 
@@ -35,6 +36,7 @@ struct Note {
   Severity severity = Severity::kInfo;
   Source source = Source::kGroup;
   std::string text;
+  Subject subject = {};
 };
 
 // Appended to, in the order in which the replies are to be sent.

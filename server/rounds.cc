@@ -191,7 +191,7 @@ void Rounds::Add(absl::Time now, Round* round, uint32_t rank, wire::Contribution
       return;
     }
     failures_.push_back(
-        Fail(absl::StatusCode::kAborted, *round, {rank}, bad + "; it is left out for all").text);
+        Fail(absl::StatusCode::kAborted, *round, {rank}, bad + "; it is left out for all"));
   }
   if (drift_.Measures(round->key().round) && bad.empty() && !round->has(rank)) {
     drift_.Keep(rank, contribution->moments);
@@ -346,9 +346,10 @@ void Rounds::Warn(absl::Time now) {
     if (!round.open()) continue;
     if (round.opened() + members_.straggler_warning() > now) return;
     ++counters_.stragglers;
-    remarks_.push_back(absl::StrCat(members_.Name(), " ", Describe(round.key()), ": has waited ",
-                                    InSeconds(now - round.opened()), " for ", Missing(now, round),
-                                    "; ", Ranks(round.contributed()), " came"));
+    Remark(absl::StrCat(members_.Name(), " ", Describe(round.key()), ": has waited ",
+                        InSeconds(now - round.opened()), " for ", Missing(now, round), "; ",
+                        Ranks(round.contributed()), " came"),
+           round.key(), round.missing());
   }
 }
 
@@ -389,7 +390,7 @@ void Rounds::End(absl::Time now, Round* round, const Failure& failure,
   if (drift_.Measures(round->key().round)) drift_.Abandon();
   ++counters_.failed;
   ++counters_.failed_by[static_cast<size_t>(failure.code)];
-  failures_.push_back(failure.text);
+  failures_.push_back(failure);
   answers->push_back(Answer{round->key().round, std::move(ranks), std::move(bytes)});
   Record(now, &failure, round);
   Ended(*round);
@@ -403,6 +404,13 @@ void Rounds::Ended(const Round& round) {
   Trim();
 }
 
+void Rounds::Remark(std::string text, const RoundKey& key, std::vector<uint32_t> ranks) {
+  remarks_.push_back({Note::Severity::kWarning,
+                      Note::Source::kWait,
+                      std::move(text),
+                      {members_.group(), key, std::move(ranks)}});
+}
+
 void Rounds::Record(absl::Time now, const Failure* failure, Round* round) {
   FlightRecorder::Outcome outcome;
   outcome.bytes = round->answer()->size();
@@ -411,9 +419,10 @@ void Rounds::Record(absl::Time now, const Failure* failure, Round* round) {
   if (failure == nullptr) {
     counters_.durations.Add(now - round->opened());
     if (lateness_.Add(round->key().layer, round->key().direction, arrivals)) {
-      remarks_.push_back(absl::StrCat(members_.Name(), ": more than ", limits_.layers,
-                                      " layers; the waits of the others, ", round->key().layer,
-                                      " the first of them, are counted together"));
+      Remark(absl::StrCat(members_.Name(), ": more than ", limits_.layers,
+                          " layers; the waits of the others, ", round->key().layer,
+                          " the first of them, are counted together"),
+             round->key(), {});
     }
   } else {
     missing = round->missing();

@@ -127,11 +127,10 @@ class Rounds {
   uint64_t kept() const { return rounds_.size() - open_; }
   uint64_t kept_bytes() const { return kept_bytes_; }
   const RoundCounters& counters() const { return counters_; }
-  // Texts of the failures, and of contributions that were left out, since the last call, for the
-  // log.
-  std::vector<std::string> TakeFailures() { return std::move(failures_); }
+  // The failures, and the contributions that were left out, since the last call, for the log.
+  std::vector<Failure> TakeFailures() { return std::move(failures_); }
   // What Warn remarked, and other things to know about waits, since the last call.
-  std::vector<std::string> TakeRemarks() { return std::move(remarks_); }
+  std::vector<Note> TakeRemarks() { return std::move(remarks_); }
 
   const Lateness& lateness() const { return lateness_; }
   const Drift& drift() const { return drift_; }
@@ -165,6 +164,7 @@ class Rounds {
   void End(absl::Time now, Round* round, const Failure& failure, std::optional<uint32_t> sender,
            std::vector<Answer>* answers);
   void Ended(const Round& round);
+  void Remark(std::string text, const RoundKey& key, std::vector<uint32_t> ranks);
   // Of a round that has just ended: with `failure`, or complete.
   void Record(absl::Time now, const Failure* failure, Round* round);
   // Forgets ended rounds beyond the limits.
@@ -190,7 +190,7 @@ class Rounds {
   History history_;                 // of complete rounds
   wire::Result result_;             // reused
   RoundCounters counters_;
-  std::vector<std::string> failures_;
+  std::vector<Failure> failures_;
 
   Lateness lateness_;
   Drift drift_;
@@ -198,7 +198,7 @@ class Rounds {
   // Number of the first open round that was not remarked on, or of the next.
   uint64_t unwarned_ = 1;
   std::vector<std::vector<Arrival>> spare_;  // memory for arrivals; as many as were open at once
-  std::vector<std::string> remarks_;
+  std::vector<Note> remarks_;
 };
 
 }  // namespace syncnorm::server

@@ -137,9 +137,11 @@ bool Service::Admit(absl::Time now, ServiceStream* stream, const absl::Status& d
                               failure.group.empty() ? "" : ": ", decision.message());
   stream->Write(grpc::Slice(codec_.Encode(failure)));
   stream->Close(now);
-  output_.notes.push_back(
-      {Note::Severity::kWarning, Note::Source::kStranger,
-       absl::StrCat("refused ", stream->context()->peer(), ": ", decision.message())});
+  const std::string peer = stream->context()->peer();
+  output_.notes.push_back({Note::Severity::kWarning,
+                           Note::Source::kStranger,
+                           absl::StrCat("refused ", peer, ": ", decision.message()),
+                           {stream->pass.group, RoundKey(), {}, peer}});
   // The core may not have heard of it.
   coordinator_.OnCutOff(now, stream->id(), absl::StrCat("was cut off: ", decision.message()),
                         &output_);
@@ -294,7 +296,8 @@ void Service::LogNotes(absl::Time now) {
     uint64_t dropped = 0;
     if (!LogLimit(note.source)->Allow(now, &dropped)) continue;
     if (dropped > 0) Log(LogLevel::kWarning, absl::StrCat("dropped lines: ", dropped));
-    Log(note.severity == Note::Severity::kInfo ? LogLevel::kInfo : LogLevel::kWarning, note.text);
+    Log(note.severity == Note::Severity::kInfo ? LogLevel::kInfo : LogLevel::kWarning, note.text,
+        note.subject);
   }
 }
 

@@ -41,6 +41,8 @@ FENCES = [
     ("HTTP", re.compile(r"^httplib\.h$"), ("server/admin",)),
     ("Prometheus", re.compile(r"^prometheus/"), ("server/metrics",)),
     ("spdlog", re.compile(r"^spdlog/"), ("server/",)),
+    ("yaml-cpp", re.compile(r"^yaml-cpp/"), ("server/config_file",)),
+    ("nlohmann-json", re.compile(r"^nlohmann/"), ("server/log_line",)),
 ]
 # Real time is read in one file.
 CLOCK = re.compile(r"\b(steady_clock|system_clock|high_resolution_clock)::now|\babsl::Now\(|\bclock_gettime\(")

@@ -514,11 +514,39 @@ TEST_F(CoordinatorTest, FailuresAreNotedForTheLog) {
   world_.Contribute(streams[0], {.channels = 1});
   world_.Contribute(streams[1], {.channels = 2});
   world_.Disconnect(streams[1]);
-  const std::vector<std::string> notes = world_.TakeNotes();
+  const std::vector<Note> notes = world_.TakeWholeNotes();
   ASSERT_EQ(notes.size(), 3u);
-  EXPECT_THAT(notes[0], HasSubstr("started with 2 members"));
-  EXPECT_THAT(notes[1], HasSubstr("channels=2"));
-  EXPECT_THAT(notes[2], HasSubstr("disconnected"));
+  EXPECT_THAT(notes[0].text, HasSubstr("started with 2 members"));
+  EXPECT_THAT(notes[1].text, HasSubstr("channels=2"));
+  EXPECT_THAT(notes[2].text, HasSubstr("disconnected"));
+  for (const Note& note : notes) {
+    EXPECT_EQ(note.subject.group, "world");
+    EXPECT_EQ(note.subject.key.epoch, 1u);
+  }
+  EXPECT_EQ(notes[0].subject.key.round, 0u);
+  EXPECT_EQ(notes[1].subject.key, (RoundKey{1, 1, "bn1", Direction::kForward, 1}));
+  EXPECT_EQ(notes[1].subject.ranks, (std::vector<uint32_t>{0, 1}));
+  EXPECT_EQ(notes[2].subject.ranks, std::vector<uint32_t>{1});
+}
+
+TEST_F(CoordinatorTest, NotesOnStrangersAndOnRoundsThatWaitSayWhatTheyAreAbout) {
+  world_.Join(MakeJoin(7, 2, "else"));  // no such rank
+  std::vector<Note> notes = world_.TakeWholeNotes();
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_EQ(notes[0].source, Note::Source::kStranger);
+  EXPECT_EQ(notes[0].subject.group, "else");
+  EXPECT_EQ(notes[0].subject.ranks, std::vector<uint32_t>{7});
+
+  const std::vector<StreamId> streams = world_.Form(3);
+  world_.Contribute(streams[1], {});
+  world_.TakeWholeNotes();
+  world_.Pass(Timeouts().straggler_warning);
+  notes = world_.TakeWholeNotes();
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_EQ(notes[0].source, Note::Source::kWait);
+  EXPECT_EQ(notes[0].subject.key.round, 1u);
+  EXPECT_EQ(notes[0].subject.key.layer, "bn1");
+  EXPECT_EQ(notes[0].subject.ranks, (std::vector<uint32_t>{0, 2}));
 }
 
 }  // namespace

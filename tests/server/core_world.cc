@@ -142,7 +142,7 @@ void CoreWorld::Deliver() {
     if (reply.answer) ++answers_[reply.stream];
     if (reply.close) closed_[reply.stream] = true;
   }
-  for (Note& note : output_.notes) notes_.push_back(std::move(note.text));
+  for (Note& note : output_.notes) notes_.push_back(std::move(note));
   for (Report& incident : output_.incidents) incidents_.push_back(std::move(incident));
   output_.Clear();
 }
@@ -178,6 +178,12 @@ Failure CoreWorld::TakeFailure(StreamId stream) {
   if (!got.has_value()) return {};
   EXPECT_EQ(got->message.kind, wire::CoordinatorMessage::Kind::kFailure);
   return got->message.failure;
+}
+
+std::vector<std::string> CoreWorld::TakeNotes() {
+  std::vector<std::string> texts;
+  for (const Note& note : TakeWholeNotes()) texts.push_back(note.text);
+  return texts;
 }
 
 std::string CoreWorld::TakeBytes(StreamId stream) {

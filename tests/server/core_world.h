@@ -85,7 +85,8 @@ class CoreWorld {
 
   absl::Time now() const { return now_; }
   Coordinator& core() { return core_; }
-  std::vector<std::string> TakeNotes() { return std::move(notes_); }
+  std::vector<Note> TakeWholeNotes() { return std::move(notes_); }
+  std::vector<std::string> TakeNotes();  // their texts
   std::vector<Report> TakeIncidents() { return std::move(incidents_); }
 
  private:
@@ -101,7 +102,7 @@ class CoreWorld {
   std::map<StreamId, std::vector<Got>> inbox_;
   std::map<StreamId, bool> closed_;
   std::map<StreamId, int> answers_;
-  std::vector<std::string> notes_;
+  std::vector<Note> notes_;
   std::vector<Report> incidents_;
 };
 

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <iterator>
+#include <nlohmann/json.hpp>
 #include <string>
 
 namespace syncnorm::server {
@@ -27,11 +30,48 @@ TEST(LogTest, ATextCannotStartALineOfItsOwn) {
   EXPECT_NE(line.find("host a?b?[31m\n"), std::string::npos) << line;
 }
 
+TEST(LogTest, WritesOneObjectALineInJson) {
+  SetLogLevel(LogLevel::kInfo);
+  SetLogFormat(LogFormat::kJson);
+  testing::internal::CaptureStderr();
+  Log(LogLevel::kWarning, "a \"%v\" {} \n\xff", {.group = "world", .key = {.epoch = 3}});
+  const std::string line = testing::internal::GetCapturedStderr();
+  SetLogFormat(LogFormat::kText);
+  ASSERT_EQ(line.find('\n'), line.size() - 1) << line;
+  const nlohmann::json object = nlohmann::json::parse(line);
+  EXPECT_EQ(object["level"], "warning");
+  EXPECT_EQ(object["msg"], "a \"%v\" {} \n\xef\xbf\xbd");
+  EXPECT_EQ(object["group"], "world");
+  EXPECT_EQ(object["epoch"], 3);
+  absl::Time time;
+  std::string error;
+  EXPECT_TRUE(absl::ParseTime(absl::RFC3339_full, std::string(object["ts"]), &time, &error))
+      << line;
+  EXPECT_EQ(object.size(), 5u) << line;
+}
+
+TEST(LogTest, WithoutAThreadALineIsThereAtOnceAndNoneIsDropped) {
+  SetLogLevel(LogLevel::kInfo);
+  EXPECT_NE(Logged(LogLevel::kInfo, "here"), "");
+  EXPECT_TRUE(FlushLog(absl::ZeroDuration()));
+  EXPECT_EQ(LogDropped(), 0u);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}), 1);
+}
+
 TEST(LogTest, KnowsItsLevels) {
   LogLevel level = LogLevel::kOff;
   EXPECT_TRUE(ParseLogLevel("debug", &level).ok());
   EXPECT_EQ(level, LogLevel::kDebug);
   EXPECT_FALSE(ParseLogLevel("verbose", &level).ok());
+  EXPECT_STREQ(Name(LogLevel::kWarning), "warn");
+}
+
+TEST(LogTest, KnowsItsFormats) {
+  LogFormat format = LogFormat::kText;
+  EXPECT_TRUE(ParseLogFormat("json", &format).ok());
+  EXPECT_EQ(format, LogFormat::kJson);
+  EXPECT_FALSE(ParseLogFormat("xml", &format).ok());
+  EXPECT_STREQ(Name(LogFormat::kText), "text");
 }
 
 TEST(RateLimitTest, LetsABurstThroughThenCountsWhatItDrops) {
