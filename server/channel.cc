@@ -1,8 +1,12 @@
 #include "server/channel.h"
 
+#include <grpcpp/impl/server_builder_option.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <vector>
 
 #include "proto/grpc_settings.h"
 
@@ -24,7 +28,19 @@ int Milliseconds(absl::Duration time) {
       std::clamp<int64_t>(absl::ToInt64Milliseconds(time), 1, std::numeric_limits<int>::max()));
 }
 
+class WithoutReflection final : public grpc::ServerBuilderOption {
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    std::erase_if(*plugins,
+                  [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; });
+  }
+};
+
 }  // namespace
+
+void LeaveOutReflection(grpc::ServerBuilder* builder) {
+  builder->SetOption(std::make_unique<WithoutReflection>());
+}
 
 void Configure(const Settings& settings, grpc::ServerBuilder* builder) {
   const Limits& limits = settings.limits;

@@ -11,4 +11,7 @@ namespace syncnorm::server {
 // The arguments of every connection of the server.
 void Configure(const Settings& settings, grpc::ServerBuilder* builder);
 
+// A process that links gRPC's reflection service has it in every server: not in this one.
+void LeaveOutReflection(grpc::ServerBuilder* builder);
+
 }  // namespace syncnorm::server

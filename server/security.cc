@@ -43,13 +43,15 @@ absl::StatusOr<std::unique_ptr<Security>> Security::Make(const ListenAddress& li
     if (!tokens.ok()) return tokens.status();
     security->access_.Replace(std::make_shared<const Tokens>(*std::move(tokens)));
   }
-  if (exposed) {
-    Log(LogLevel::kWarning,
-        absl::StrCat("insecure: the coordinator listens on ", address,
-                     " in plaintext: who reaches it can read and change the statistics",
-                     options.tokens.empty() ? "" : ", and read the tokens"));
-  }
   return security;
+}
+
+void Security::WarnIfExposed(const std::string& address) const {
+  if (!exposed_) return;
+  Log(LogLevel::kWarning,
+      absl::StrCat("insecure: the coordinator listens on ", address,
+                   " in plaintext: who reaches it can read and change the statistics",
+                   options_.tokens.empty() ? "" : ", and read the tokens"));
 }
 
 Security::~Security() {

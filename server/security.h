@@ -2,7 +2,7 @@
 // whether it may listen in plaintext where other machines can reach it.  Looks
 // at the files again from time to time.
 //
-//   Make ----> StartReloading ----> ~Security
+//   Make ----> WarnIfExposed, StartReloading ----> ~Security
 //
 // Callers may rely on:
 //   * What is wrong at the start is an error; what goes wrong later leaves the
@@ -67,6 +67,8 @@ class Security {
   Security(const Security&) = delete;
   Security& operator=(const Security&) = delete;
 
+  // Once it listens on `address`.
+  void WarnIfExposed(const std::string& address) const;
   void StartReloading();
   // Looks at the files once.
   void Reload();

@@ -71,6 +71,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   auto running = std::make_unique<Running>(options, *std::move(security));
   grpc::ServerBuilder builder;
   Configure(options.settings, &builder);
+  if (!options.reflection) LeaveOutReflection(&builder);
   int port = 0;
   builder.AddListeningPort(options.listen.With(options.listen.port), running->credentials, &port);
   running->service.AddTo(&builder);
@@ -83,6 +84,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   server->port_ = options.listen.is_unix() ? 0 : port;
   server->address_ = options.listen.With(port);
   running->loop = std::thread([service = &running->service] { service->Run(); });
+  running->security->WarnIfExposed(server->address_);
   running->security->StartReloading();
   server->running_ = std::move(running);
   return server;

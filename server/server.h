@@ -33,6 +33,7 @@ struct ServerOptions {
   // Of the admin port, plain HTTP; none: there is none.  For the program, which starts it
   // (admin.h).
   std::optional<ListenAddress> admin;
+  bool reflection = false;  // answer gRPC's reflection service, if the program offers it
   // Called when a caller of the Admin service with the right to do so asks for the end, on a thread
   // that must not wait.  Null: such a call is refused.
   std::function<void()> on_drain_request;

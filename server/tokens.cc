@@ -1,10 +1,6 @@
 #include "server/tokens.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <memory>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -13,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "proto/wire.h"
+#include "server/read_file.h"
 
 namespace syncnorm::server {
 namespace {
@@ -152,18 +149,9 @@ absl::StatusOr<Tokens> Tokens::Parse(absl::string_view text) {
 }
 
 absl::StatusOr<Tokens> Tokens::Read(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
-                                                             &std::fclose);
-  std::string text(kMaxFileBytes + 1, '\0');
-  if (file != nullptr) text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-  if (file == nullptr || std::ferror(file.get()) != 0) {
-    return absl::NotFoundError(absl::StrCat(path, ": cannot be read: ", std::strerror(errno)));
-  }
-  if (text.size() > kMaxFileBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": has more than ", kMaxFileBytes, " bytes"));
-  }
-  absl::StatusOr<Tokens> tokens = Parse(text);
+  const absl::StatusOr<std::string> text = ReadFile(path, kMaxFileBytes);
+  if (!text.ok()) return text.status();
+  absl::StatusOr<Tokens> tokens = Parse(*text);
   if (tokens.ok()) return tokens;
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", tokens.status().message()));
 }

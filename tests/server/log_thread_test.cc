@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <numeric>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -72,7 +73,9 @@ TEST(LogThreadTest, AStuckStderrHoldsNobodyUpAndWhatItCostIsSaid) {
   close(kept);
 
   EXPECT_EQ(LogDropped(), dropped);
-  ASSERT_EQ(seen.dropped, std::vector<uint64_t>{dropped}) << "said once";
+  // Said once; or twice, if the queue ran over before the first line was begun.
+  EXPECT_LE(seen.dropped.size(), 2u);
+  EXPECT_EQ(std::accumulate(seen.dropped.begin(), seen.dropped.end(), uint64_t{0}), dropped);
   ASSERT_EQ(seen.lines.size() + dropped, kLines + 1);
   // The latest, without a gap.
   for (size_t i = 2; i < seen.lines.size() - 1; ++i) {

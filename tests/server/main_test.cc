@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "proto/clock.h"
 #include "tests/server/process.h"
@@ -76,26 +77,107 @@ TEST(MainTest, VersionIsOneLine) {
   EXPECT_THAT(ran.output, AllOf(StartsWith("syncnorm-coordinator "), HasSubstr("protocol 1.2")));
 }
 
-TEST(MainTest, BadCommandLinesAreOneClearLine) {
-  ExpectOneLine(RunToEnd({kProgram, "--bogus=1"}), "bogus");
-  ExpectOneLine(RunToEnd({kProgram, "--round_timeout=soon"}), "round_timeout");
-  ExpectOneLine(RunToEnd({kProgram, "--round_timeout=-1s"}), "--round_timeout: -1s is not above 0");
-  for (const char* flag :
-       {"join_timeout", "hello_timeout", "handshake_timeout", "idle_timeout", "resume_timeout"}) {
-    ExpectOneLine(RunToEnd({kProgram, absl::StrCat("--", flag, "=0")}),
-                  absl::StrCat("--", flag, ": 0 is not above 0"));
+// What may be wrong with a configuration, wherever it comes from.
+struct Bad {
+  std::vector<std::string> flags;
+  std::vector<std::string> variables;  // without SYNCNORM_COORDINATOR_
+  std::string file;                    // "": none
+  std::string line;                    // what is said, in part
+};
+
+void ExpectRefused(const Bad& bad) {
+  const syncnorm::testing::TestFolder folder;
+  std::vector<std::string> environment;
+  for (const std::string& variable : bad.variables) {
+    environment.push_back("SYNCNORM_COORDINATOR_" + variable);
   }
-  ExpectOneLine(RunToEnd({kProgram, "--reconnect_grace=-1ms"}), "--reconnect_grace: is below 0");
-  ExpectOneLine(RunToEnd({kProgram, "--max_handover_bytes=0"}),
-                "--max_handover_bytes: 0 is not within 1 to");
-  ExpectOneLine(RunToEnd({kProgram, "--listen=nowhere"}), "expected HOST:PORT");
-  ExpectOneLine(RunToEnd({kProgram, "--kept_rounds=1"}), "--kept_rounds: 1 is not within 2 to");
-  ExpectOneLine(RunToEnd({kProgram, "--log_level=loud"}), "--log_level: ");
-  ExpectOneLine(RunToEnd({kProgram, "argument"}), "unexpected argument \"argument\"");
-  ExpectOneLine(RunToEnd({kProgram, "--listen=127.0.0.1:0", "--port_file=/nowhere/port"}),
-                "cannot write port file /nowhere/port");
-  ExpectOneLine(RunToEnd({kProgram, "--listen=127.0.0.1:0", "--dump_dir=/nowhere"}),
-                "cannot write dumps to /nowhere: No such file or directory");
+  std::vector<std::string> command = {kProgram, "--listen=127.0.0.1:0"};
+  if (!bad.file.empty()) command.push_back("--config=" + folder.Write("c.yaml", bad.file));
+  command.insert(command.end(), bad.flags.begin(), bad.flags.end());
+  SCOPED_TRACE(absl::StrCat(absl::StrJoin(command, " "), " ", absl::StrJoin(environment, " ")));
+  const std::vector<std::string> start = command;
+  command.push_back("--check_config");
+  ExpectOneLine(RunToEnd(command, environment), bad.line);
+  // What passes the check by mistake would serve on.
+  if (!::testing::Test::HasFailure()) ExpectOneLine(RunToEnd(start, environment), bad.line);
+}
+
+TEST(MainTest, EveryBadConfigurationIsOneClearLineAndSoItsCheck) {
+  for (const Bad& bad : std::vector<Bad>{
+           // flags
+           {{"--bogus=1"}, {}, "", "--bogus: is no flag"},
+           {{"--lisen=x"}, {}, "", "did you mean --listen?"},
+           {{"argument"}, {}, "", "unexpected argument \"argument\""},
+           {{"--round_timeout"}, {}, "", "--round_timeout: "},
+           {{"--round_timeout=soon"}, {}, "", "--round_timeout: \"soon\" is not a duration"},
+           {{"--round_timeout=-1s"}, {}, "", "--round_timeout: -1s is not above 0"},
+           {{"--join_timeout=0"}, {}, "", "--join_timeout: 0 is not above 0"},
+           {{"--hello_timeout=0"}, {}, "", "--hello_timeout: 0 is not above 0"},
+           {{"--handshake_timeout=0"}, {}, "", "--handshake_timeout: 0 is not above 0"},
+           {{"--idle_timeout=0"}, {}, "", "--idle_timeout: 0 is not above 0"},
+           {{"--resume_timeout=0"}, {}, "", "--resume_timeout: 0 is not above 0"},
+           {{"--straggler_warning=0"}, {}, "", "--straggler_warning: 0 is not above 0"},
+           {{"--reconnect_grace=-1ms"}, {}, "", "--reconnect_grace: -1ms is below 0"},
+           {{"--drain_grace=-1ms"}, {}, "", "--drain_grace: -1ms is below 0"},
+           {{"--reload_interval=1ms"}, {}, "", "--reload_interval: 1ms is below 10ms"},
+           {{"--max_handover_bytes=0"}, {}, "", "--max_handover_bytes: 0 is not within 1 to"},
+           {{"--kept_rounds=1"}, {}, "", "--kept_rounds: 1 is not within 2 to"},
+           {{"--insecure=maybe"}, {}, "", "--insecure: \"maybe\" is not true or false"},
+           {{"--listen=nowhere"}, {}, "", "expected HOST:PORT"},
+           {{"--listen=0.0.0.0:0"}, {}, "", "give --insecure if that is meant"},
+           {{"--listen=a\nb:0"}, {}, "", "a?b:0"},
+           {{"--admin_listen=nowhere"}, {}, "", "--admin_listen: address \"nowhere\": expected"},
+           {{"--admin_listen=0.0.0.0:0"}, {}, "", "give --admin_insecure if that is meant"},
+           {{"--admin_listen=[::1]:70", "--listen=[::1]:70"}, {}, "", "is what --listen has"},
+           {{"--log_level=loud"}, {}, "", "--log_level: "},
+           {{"--log_format=xml"}, {}, "", "--log_format: "},
+           // files that flags name
+           {{"--dump_dir=/nowhere"}, {}, "", "cannot write dumps to /nowhere: No such file"},
+           {{"--port_file=/nowhere/p"}, {}, "", "cannot write port file /nowhere/p: No such file"},
+           {{"--tokens=/nowhere"}, {}, "", "/nowhere: cannot be read: No such file"},
+           {{"--tls_dir=/nowhere"}, {}, "", "/nowhere/tls.crt: cannot be read: No such file"},
+           {{"--tls_cert=x"}, {}, "", "--tls_key: is missing"},
+           {{"--tls_client_ca=x"}, {}, "", "--tls_cert: is missing"},
+           {{"--tls_cert=x", "--tls_key=y"}, {}, "", "--tls_client_ca: is missing"},
+           {{"--config=/nowhere"}, {}, "", "/nowhere: cannot be read: No such file"},
+           // variables
+           {{}, {"MAX_GROUP=1"}, "", "did you mean SYNCNORM_COORDINATOR_MAX_GROUPS?"},
+           {{}, {"MAX_GROUPS=0"}, "", "SYNCNORM_COORDINATOR_MAX_GROUPS: 0 is not within"},
+           {{}, {"CONFIG=/nowhere"}, "", "/nowhere: cannot be read"},
+           {{}, {"CHECK_CONFIG=1"}, "", "SYNCNORM_COORDINATOR_CHECK_CONFIG: is the variable of no"},
+           // the file
+           {{}, {}, "max_groups: 1\nmax_group: 1\n", "c.yaml:2: max_group: is no flag's name"},
+           {{}, {}, "max_groups: 1\nmax_groups: 1\n", "c.yaml:2: max_groups: is there a second"},
+           {{}, {}, "max_groups: [1]\n", "c.yaml:1: max_groups: is a list"},
+           {{}, {}, "max_groups: many\n", "c.yaml:1: max_groups: \"many\" is not a whole number"},
+           {{}, {}, "\"a\\nb\": 1\n", "c.yaml:1: a?b: is no flag's name"},
+           {{}, {}, "a: [\n", "c.yaml:2: "},
+           {{"--max_groups=2"}, {}, "max_groups: 0\n", "c.yaml:1: max_groups: 0 is not within"},
+       }) {
+    ExpectRefused(bad);
+  }
+}
+
+TEST(MainTest, AGoodConfigurationIsOkWithoutListening) {
+  Program first;
+  const Ran ran = RunToEnd({kProgram, "--check_config", "--listen=" + first.address()});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_EQ(ran.output, "ok\n");
+  EXPECT_EQ(ran.errors, "");
+}
+
+TEST(MainTest, ThePrintedConfigurationIsOneThatItTakes) {
+  const syncnorm::testing::TestFolder folder;
+  const std::string file = folder.Write("c.yaml", "max_groups: 7\n");
+  const Ran ran = RunToEnd({kProgram, "--config=" + file, "--listen=127.0.0.1:0", "--print_config"},
+                           {"SYNCNORM_COORDINATOR_LOG_FORMAT=json"});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.output, AllOf(HasSubstr(absl::StrCat("\nmax_groups: 7  # file ", file, ":1\n")),
+                                HasSubstr("\nlisten: 127.0.0.1:0  # flag\n"),
+                                HasSubstr("\nlog_format: json  # environment\n"),
+                                HasSubstr("\nround_timeout: 1m  # default\n")));
+  Process process({kProgram, "--config=" + folder.Write("again.yaml", ran.output)});
+  EXPECT_THAT(process.ReadLine(), StartsWith("listening on 127.0.0.1:"));
 }
 
 TEST(MainTest, RefusesPlaintextThatOtherMachinesCanReachUnlessToldTo) {
@@ -137,12 +219,8 @@ TEST_F(SecureMainTest, ListensWhereOthersReachItWithTheFilesOfASecret) {
 }
 
 TEST_F(SecureMainTest, FilesThatCannotBeUsedAreOneClearLine) {
-  ExpectOneLine(Start("--tls_dir=/nowhere"), "/nowhere/tls.crt: cannot be read: No such file");
-  ExpectOneLine(Start("--tls_cert=x"), "--tls_key: is missing");
-  ExpectOneLine(Start("--tls_client_ca=x"), "--tls_cert: is missing");
-  ExpectOneLine(RunToEnd({kProgram, "--tls_cert=x", "--tls_key=y"}), "--tls_client_ca: is missing");
-  ExpectOneLine(RunToEnd({kProgram, "--tokens=/nowhere"}), "/nowhere: cannot be read");
-  ExpectOneLine(RunToEnd({kProgram, "--reload_interval=1ms"}), "--reload_interval: 1ms is below");
+  ExpectOneLine(RunToEnd({kProgram, "--tokens=" + folder_.Write("tokens", "nonsense\n")}),
+                "tokens: line 1: ");
   const std::string old = folder_.WriteSecret(
       "old", authority_.Issue({.begins = -absl::Hours(2), .ends = -absl::Hours(1)}),
       authority_.certificate());
@@ -156,8 +234,15 @@ TEST_F(SecureMainTest, FilesThatCannotBeUsedAreOneClearLine) {
 
 TEST(MainTest, APortInUseIsOneClearLine) {
   Program first;
-  ExpectOneLine(RunToEnd({kProgram, "--listen=" + first.address()}),
-                absl::StrCat("cannot listen on ", first.address(), ": Address already in use"));
+  const std::string line =
+      absl::StrCat("cannot listen on ", first.address(), ": Address already in use");
+  ExpectOneLine(RunToEnd({kProgram, "--listen=" + first.address()}), line);
+  ExpectOneLine(RunToEnd({kProgram, "--listen=127.0.0.1:0", "--admin_listen=" + first.address()}),
+                line);
+  // Not the warning about plaintext too: it does not listen.
+  const std::string port = first.address().substr(first.address().rfind(':'));
+  ExpectOneLine(RunToEnd({kProgram, "--listen=0.0.0.0" + port, "--insecure"}),
+                "Address already in use");
 }
 
 TEST(MainTest, WritesThePortFile) {

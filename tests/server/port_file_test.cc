@@ -15,6 +15,8 @@ TEST(PortFileTest, HoldsThePortAndLeavesNothingElse) {
   const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "port_file_test";
   std::filesystem::create_directories(folder);
   const std::string path = folder / "port";
+  EXPECT_TRUE(CheckPortFile(path).ok());
+  EXPECT_TRUE(CheckPortFile("port").ok()) << "in the working directory";
   ASSERT_TRUE(WritePortFile(path, 1).ok());
   ASSERT_TRUE(WritePortFile(path, 4711).ok());
   std::ifstream file(path);
@@ -24,11 +26,12 @@ TEST(PortFileTest, HoldsThePortAndLeavesNothingElse) {
 }
 
 TEST(PortFileTest, NamesTheFileThatCannotBeWritten) {
-  const absl::Status status = WritePortFile("/nowhere/at/all/port", 1);
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(status.message()),
-              testing::AllOf(testing::HasSubstr("/nowhere/at/all/port"),
-                             testing::HasSubstr("No such file")));
+  const std::string path = "/nowhere/at/all/port";
+  for (const absl::Status& status : {WritePortFile(path, 1), CheckPortFile(path)}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(status.message()),
+                testing::AllOf(testing::HasSubstr(path), testing::HasSubstr("No such file")));
+  }
 }
 
 }  // namespace

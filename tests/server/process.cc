@@ -51,10 +51,10 @@ Process::~Process() {
   close(err_);
 }
 
-std::string Process::ReadLine() {
+std::string Process::ReadLine(int fd) {
   std::string line;
   char c = 0;
-  while (read(out_, &c, 1) == 1 && c != '\n') line += c;
+  while (read(fd, &c, 1) == 1 && c != '\n') line += c;
   return line;
 }
 
@@ -78,8 +78,8 @@ std::string Process::ReadAll(int fd) {
 std::string Process::Output() { return ReadAll(out_); }
 std::string Process::Errors() { return ReadAll(err_); }
 
-Ran RunToEnd(const std::vector<std::string>& command) {
-  Process process(command);
+Ran RunToEnd(const std::vector<std::string>& command, const std::vector<std::string>& environment) {
+  Process process(command, environment);
   Ran ran;
   // Neither output fills a pipe's 64 KiB.
   ran.status = process.Wait();

@@ -18,8 +18,9 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  // The next line of its standard output, without the newline; "" at its end.
-  std::string ReadLine();
+  // The next line of its standard output or of its errors, without the newline; "" at the end.
+  std::string ReadLine() { return ReadLine(out_); }
+  std::string ReadErrorLine() { return ReadLine(err_); }
   void Signal(int signal);
   // Waits for its end.  The exit status, or 128 + the signal that ended it.
   int Wait();
@@ -28,6 +29,7 @@ class Process {
   std::string Errors();
 
  private:
+  static std::string ReadLine(int fd);
   static std::string ReadAll(int fd);
 
   pid_t pid_ = -1;
@@ -41,6 +43,7 @@ struct Ran {
   std::string output;
   std::string errors;
 };
-Ran RunToEnd(const std::vector<std::string>& command);
+Ran RunToEnd(const std::vector<std::string>& command,
+             const std::vector<std::string>& environment = {});
 
 }  // namespace syncnorm::server

