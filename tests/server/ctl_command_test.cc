@@ -359,7 +359,10 @@ TEST_F(CtlCoordinatorTest, HealthFollowsTheDrain) {
   EXPECT_THAT(Ask({"top", "--count=1"}).output, HasSubstr(", DRAINING\n"));
   late_->Contribute(4);
   drain.join();
-  const Ran gone = Ask({"health", "--timeout=5s"});
+  EXPECT_EQ(Ask({"health"}).output, server_->address() + ": NOT_SERVING\n") << "to its end";
+  const std::string address = server_->address();
+  server_.reset();
+  const Ran gone = Ctl({"health", "--address=" + address});
   EXPECT_EQ(gone.status, 1);
   EXPECT_THAT(gone.errors, HasSubstr("Connection refused"));
 }

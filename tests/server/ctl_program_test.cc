@@ -180,6 +180,30 @@ TEST_F(CtlProgramTest, TopSaysThatTheCoordinatorIsGoneAndFindsTheNextOne) {
   EXPECT_EQ(top.Wait(), 0);
 }
 
+TEST_F(CtlProgramTest, TopReadsItsFilesAgainWhenItTriesAgain) {
+  const syncnorm::testing::TestFolder folder;
+  for (const char* name : {"first", "second"}) {
+    const Ran made = RunToEnd({kCtl, "certs", "--out=" + folder.path(name), "--coordinator=x"});
+    ASSERT_EQ(made.status, 0) << made.errors;
+  }
+  folder.Link("now", folder.path("first"));
+  const std::string own = folder.path("now/coordinator");
+  const std::string address = Start({"--tls_dir=" + own, "--tokens=" + own + "/tokens"});
+  OnTerminal top(Top(address, "--tls_dir=" + folder.path("now/admin")), 24, 80);
+  top.Until("0 groups");
+  coordinator_->Signal(SIGKILL);
+  coordinator_->Wait();
+  folder.Link("now", folder.path("second"));  // another authority, another token
+  top.Until("cannot reach " + address);
+  const size_t before = top.shown();
+  coordinator_ = std::make_unique<Process>(std::vector<std::string>{
+      kProgram, "--listen=" + address, "--tls_dir=" + own, "--tokens=" + own + "/tokens"});
+  top.Until("0 groups", before);
+  top.Type('q');
+  top.Until(kLeave);
+  EXPECT_EQ(top.Wait(), 0);
+}
+
 TEST_F(CtlProgramTest, TopIntoAPipeThatIsLeftEnds) {
   const std::string address = Start();
   const Ran ran = RunToEnd(
