@@ -119,7 +119,8 @@ void OfAll(const Status& status, Exposition* to) {
             Number(now.open_bytes));
   to->Gauge("syncnorm_kept_rounds", "Ended rounds that are kept to answer repeats.", {},
             Number(now.kept_rounds));
-  to->Gauge("syncnorm_kept_bytes", "Bytes of those.", {}, Number(now.kept_bytes));
+  to->Gauge("syncnorm_kept_bytes", "Bytes of ended rounds that are kept.", {},
+            Number(now.kept_bytes));
   to->Gauge("syncnorm_epochs", "The last epoch that was issued.", {}, Number(now.epochs));
 
   const RoundCounters& rounds = now.rounds;
@@ -176,8 +177,8 @@ void OfRank(const Report::Member& member, const std::string& group, const std::s
   const Lateness::Rank& lateness = member.lateness;
   to->Counter("syncnorm_rank_rounds_total", "Complete rounds that a rank took part in.", labels,
               Number(lateness.late.count()));
-  to->Counter("syncnorm_rank_last_total", "Of those, the ones that waited for it last.", labels,
-              Number(lateness.last));
+  to->Counter("syncnorm_rank_last_total", "Complete rounds in which a rank was the last to come.",
+              labels, Number(lateness.last));
   to->Counter("syncnorm_rank_missed_total",
               "Rounds that failed at their deadline for want of a rank.", labels,
               Number(lateness.missed));
@@ -203,7 +204,9 @@ void OfLayer(const Report::Layer& layer, const std::string& group, const std::st
               "square; measured now and then.",
               forward, *layer.drift->shift);
   }
-  to->Gauge("syncnorm_layer_spread", "The same of ln(member's deviation / group's deviation).",
+  to->Gauge("syncnorm_layer_spread",
+            "How far the members' own deviations were from the group's, as the logarithm of their "
+            "ratio, root mean square; measured now and then.",
             forward, layer.drift->spread);
 }
 
