@@ -153,19 +153,31 @@ class PageTest(unittest.TestCase):
         forming.members[1].state = "absent"
         lost = self.group("lost", ranks=3)
         lost.members[2].state = "lost"
+        away = self.group("away", ranks=3)
+        away.members[0].state = "away"
         quiet = self.group("quiet", ranks=2)
         quiet.recent.rounds_per_s = 0
         quiet.recent.ClearField("p50_s")
         quiet.recent.ClearField("p99_s")
         for m in quiet.members:
             m.recent_rounds = m.recent_last = m.recent_late_mean_s = 0
-        page = self.open(forming, lost, quiet, self.group("closed", ranks=2, state="closed"))
+        page = self.open(forming, lost, away, quiet, self.group("closed", ranks=2, state="closed"))
         for name, expected in (("forming", "2 of 3 members are here; waits for rank 1"), ("lost", "rank 2 did not come back"),
+                               ("away", "rank 0: the connection broke, and may come back"),
                                ("quiet", "no round was completed in the last 1 min"), ("closed", "this epoch is over")):
             page.evaluate(f"location.hash = '#group={name}'")
             page.wait(f"document.querySelector('#group-name').textContent === 'Group {name}'", name)
             self.assertIn(expected, page.text("#verdict").replace(words.NB, " "))
         self.check_figures()
+
+    def test_of_a_name_the_latest_epoch_is_shown(self):
+        before, after, other = self.group(ranks=4, late=1, state="closed"), self.group(ranks=3), self.group("b", ranks=2)
+        before.epoch, after.epoch = 7, 8
+        page = self.open(before, other, after)
+        self.assertIn("epoch 8, 3 of 3 members", page.text("#group-about"))
+        self.assertIn("nobody is late", page.text("#verdict"))
+        self.assertEqual(page.evaluate("[...document.querySelectorAll('#groups a')].map((a) => a.textContent)"), ["world", "b"])
+        self.check_figures("group.world.recent.p99_s", "member.2.rounds")
 
     def test_security_and_draining_are_badges_in_words(self):
         vitals = made.vitals(pb, [self.group()], insecure=True, tls=False, tokens=False)
