@@ -63,7 +63,9 @@ function drawTiles(group) {
   const recent = group.recent ?? {};
   const timeline = group.timeline ?? [];
   const over = (get) => timeline.map((t) => ({ ago: t.ended_s, value: get(t) }));
-  const last = recent.seconds === undefined ? "" : `last ${seconds(recent.seconds).replace(/^1\u00a0min$/, "minute")}`;
+  // The coordinator's minute ends with a stretch of its timeline.
+  const minute = recent.seconds >= 59 && recent.seconds < 66;
+  const last = recent.seconds === undefined ? "" : minute ? "last minute" : `last ${seconds(recent.seconds)}`;
   tiles.rate(recent.rounds_per_s, last, over((t) => (t.seconds > 0 ? t.rounds / t.seconds : undefined)));
   tiles.p50(recent.p50_s, `p50, ${last}`, over((t) => t.p50_s), true);
   tiles.p99(recent.p99_s, `p99, ${last}`, over((t) => t.p99_s), true);
