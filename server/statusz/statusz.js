@@ -82,7 +82,7 @@ function nameNode(name) {
 }
 
 let drawnGroup = null;
-function drawGroup(group) {
+function drawGroup(group, up) {
   const name = $("group-name");
   if (drawnGroup !== group.name) {
     drawnGroup = group.name;
@@ -92,7 +92,7 @@ function drawGroup(group) {
   show($("group-about"), `${group.state}, ${group.epoch > 0 ? `epoch ${count(group.epoch)}, ` : ""}${count(here)} of ${count(group.members.length)} members here`);
   parts.verdict.update(verdict(group, nameNode));
   drawTiles(group);
-  parts.heat.update(group);
+  parts.heat.update(group, up);
   parts.latency.update(group);
   parts.members.update(group);
   parts.open.update(group);
@@ -238,7 +238,7 @@ function draw() {
     parts.groups.update(poll.list, poll.group);
   }
   $("group").hidden = !group;
-  if (group) drawGroup(group);
+  if (group) drawGroup(group, vitals.up_s);
   notes.update(notesOf(poll));
   const now = group ? brief(group) : null;
   const stale = drawAnswer(poll);

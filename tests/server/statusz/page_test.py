@@ -474,6 +474,35 @@ class PageTest(unittest.TestCase):
             expected += ["no round" if v < 0 else words.seconds(v) for v in stretch.late_mean_s]
             self.assertEqual(row, expected)
 
+    def test_the_cell_that_is_read_keeps_its_time_and_is_not_said_again(self):
+        page = self.open(self.group(ranks=4, late=2, stretches=30))
+        page.evaluate("document.querySelector('#heat canvas').focus()")
+        for key in ("End", "ArrowLeft", "ArrowLeft"):
+            page.key(key)
+        spoken = "document.querySelector('#heat [role=status]').textContent"
+        said = page.evaluate(spoken)
+        self.assertIn("16 s to 11 s ago", said.replace(words.NB, " "))
+        later = self.group(ranks=4, late=2, stretches=30)
+        for stretch in later.timeline:
+            stretch.ended_s += 5
+        del later.timeline[0]
+        later.timeline.add(ended_s=1.3, seconds=5, rounds=1, late_mean_s=[0.5] * 4)
+        self.server.vitals = made.vitals(pb, [later], up_s=11520.0 + 5)
+        page.wait("document.querySelector('#heat-reading').textContent.includes('21\u00a0s to 16\u00a0s ago')", "the same stretch, later")
+        self.assertEqual(page.text("#heat-reading").split(": ")[1], said.split(": ")[1])
+        self.assertEqual(page.evaluate(spoken), said)
+        # Under a pointer is what is under it.
+        page.click("#heat canvas")
+        x, y = page.evaluate("(() => { const b = document.querySelector('#heat canvas').getBoundingClientRect(); return [b.right - 12, b.top + 5]; })()")
+        page.mouse(x, y)
+        page.wait("document.querySelector('#heat-reading').textContent.includes('500\u00a0ms late')", "the latest stretch")
+        for stretch in later.timeline:
+            stretch.ended_s += 5
+        later.timeline.add(ended_s=1.3, seconds=5, rounds=1, late_mean_s=[0.25] * 4)
+        self.server.vitals = made.vitals(pb, [later], up_s=11520.0 + 10)
+        page.wait("document.querySelector('#heat-reading').textContent.includes('250\u00a0ms late')", "the one that came there")
+        self.assertEqual(page.evaluate(spoken), said)
+
     def test_the_cells_have_the_scales_colours_in_both_themes(self):
         self.allowed = ("willReadFrequently",)  # this test's own reading
         group = self.group(ranks=4, stretches=20)
