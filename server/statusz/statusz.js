@@ -1,13 +1,15 @@
 // The status page: asks for the figures (poll.js), and shows them.  What stands on it is the
 // answer's own figures, those of /metrics and of syncnormctl top; here they are only written.
 
-import { ago, bytes, clock, count, number, percent, printable, rate, seconds } from "./statusz/format.js";
+import { ago, bytes, clock, count, number, printable, rate, seconds } from "./statusz/format.js";
 import { Datum, Keyed, make, Name, show } from "./statusz/dom.js";
 import { Heatmap } from "./statusz/heatmap.js";
 import { brief, verdict } from "./statusz/late.js";
 import { Course, Latency } from "./statusz/latency.js";
 import { Poll } from "./statusz/poll.js";
-import { Drift, facts, Failures, groupHref, Groups, kindMark, Layers, Members, OpenRounds, Verdict } from "./statusz/tables.js";
+import { Drift, Layers } from "./statusz/layers.js";
+import { facts, groupHref, kindMark, Verdict } from "./statusz/marks.js";
+import { Failures, Groups, Members, OpenRounds } from "./statusz/tables.js";
 
 const $ = (id) => document.getElementById(id);
 const STALE_MS = 6000;

@@ -16,7 +16,7 @@ const OPEN_S = 1;  // a round that waits for longer is worth a line: --straggler
 // The fields that say how late a member is.
 const MINUTE = { rounds: "recent_rounds", last: "recent_last", mean: "recent_late_mean_s" };
 const EPOCH = { rounds: "rounds", last: "last", mean: "late_mean_s" };
-export function fieldsOf(group, member) {
+function fieldsOf(group, member) {
   return member.rank < group.timeline_ranks ? MINUTE : EPOCH;
 }
 
@@ -60,7 +60,7 @@ export function missing(group, open) {
   return listed.length === 1 && open.missing_count === 1 ? worker(listed[0]) : ranks(open.missing, open.missing_count);
 }
 
-export function layerWords(key) {
+function layerWords(key) {
   return `round ${count(key.round)}, layer `;
 }
 
