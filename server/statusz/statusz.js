@@ -1,13 +1,15 @@
 // The status page: asks for the figures (poll.js), and shows them.  What stands on it is the
 // answer's own figures, those of /metrics and of syncnormctl top; here they are only written.
 
-import { ago, bytes, clock, count, number, percent, printable, rate, seconds } from "./statusz/format.js";
+import { ago, bytes, clock, count, number, printable, rate, seconds } from "./statusz/format.js";
 import { Datum, Keyed, make, Name, show } from "./statusz/dom.js";
 import { Heatmap } from "./statusz/heatmap.js";
 import { brief, verdict } from "./statusz/late.js";
 import { Course, Latency } from "./statusz/latency.js";
 import { Poll } from "./statusz/poll.js";
-import { Drift, facts, Failures, groupHref, Groups, kindMark, Layers, Members, OpenRounds, Verdict } from "./statusz/tables.js";
+import { Drift, Layers } from "./statusz/layers.js";
+import { facts, groupHref, kindMark, Verdict } from "./statusz/marks.js";
+import { Failures, Groups, Members, OpenRounds } from "./statusz/tables.js";
 
 const $ = (id) => document.getElementById(id);
 const STALE_MS = 6000;
@@ -63,7 +65,9 @@ function drawTiles(group) {
   const recent = group.recent ?? {};
   const timeline = group.timeline ?? [];
   const over = (get) => timeline.map((t) => ({ ago: t.ended_s, value: get(t) }));
-  const last = recent.seconds === undefined ? "" : `last ${seconds(recent.seconds).replace(/^1\u00a0min$/, "minute")}`;
+  // The coordinator's minute ends with a stretch of its timeline.
+  const minute = recent.seconds >= 59 && recent.seconds < 66;
+  const last = recent.seconds === undefined ? "" : minute ? "last minute" : `last ${seconds(recent.seconds)}`;
   tiles.rate(recent.rounds_per_s, last, over((t) => (t.seconds > 0 ? t.rounds / t.seconds : undefined)));
   tiles.p50(recent.p50_s, `p50, ${last}`, over((t) => t.p50_s), true);
   tiles.p99(recent.p99_s, `p99, ${last}`, over((t) => t.p99_s), true);
@@ -80,7 +84,7 @@ function nameNode(name) {
 }
 
 let drawnGroup = null;
-function drawGroup(group) {
+function drawGroup(group, up) {
   const name = $("group-name");
   if (drawnGroup !== group.name) {
     drawnGroup = group.name;
@@ -90,7 +94,7 @@ function drawGroup(group) {
   show($("group-about"), `${group.state}, ${group.epoch > 0 ? `epoch ${count(group.epoch)}, ` : ""}${count(here)} of ${count(group.members.length)} members here`);
   parts.verdict.update(verdict(group, nameNode));
   drawTiles(group);
-  parts.heat.update(group);
+  parts.heat.update(group, up);
   parts.latency.update(group);
   parts.members.update(group);
   parts.open.update(group);
@@ -236,7 +240,7 @@ function draw() {
     parts.groups.update(poll.list, poll.group);
   }
   $("group").hidden = !group;
-  if (group) drawGroup(group);
+  if (group) drawGroup(group, vitals.up_s);
   notes.update(notesOf(poll));
   const now = group ? brief(group) : null;
   const stale = drawAnswer(poll);

@@ -28,14 +28,16 @@ function hatch(context, style) {
 export class Heatmap {
   constructor(place) {
     this.all = false;
-    this.cell = null;  // {rank, column}
+    this.cell = null;  // {rank, column, ended}: ended by the coordinator's clock, which a cell keeps
+    this.pointer = null;  // {x, y} on the canvas: what is below it is the cell
     this.canvas = make("canvas", {
       tabindex: 0, role: "application", "aria-roledescription": "heatmap", "aria-describedby": "heat-reading",
     });
     this.labels = make("div", { class: "heat-ranks", "aria-hidden": "true" });
     this.means = make("div", { class: "heat-means", "aria-hidden": "true" });
     this.axis = make("div", { class: "heat-axis", "aria-hidden": "true" });
-    this.reading = make("p", { class: "reading", id: "heat-reading", "aria-live": "polite" });
+    this.reading = make("p", { class: "reading", id: "heat-reading" });
+    this.spoken = make("p", { class: "unseen", role: "status" });  // of the arrow keys, not of every answer
     this.rest = make("p", { class: "rest" });
     this.more = make("button", { type: "button", "aria-pressed": "false" });
     this.foot = make("div", { class: "foot" }, this.rest, this.more);
@@ -50,7 +52,7 @@ export class Heatmap {
       make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Lateness by rank over time" },
         make("table", { class: "heat-table" }, make("caption", {}, "Mean lateness of each rank in each stretch of time"),
           make("thead", {}, this.tableHead), this.tableBody)));
-    place.append(this.legend(), this.figure, this.reading, this.foot, this.details, this.empty);
+    place.append(this.legend(), this.figure, this.reading, this.spoken, this.foot, this.details, this.empty);
     this.labelRows = new Keyed(this.labels, (m) => String(m.rank), () => this.label());
     this.meanRows = new Keyed(this.means, (m) => String(m.rank), () => this.mean());
 
@@ -63,11 +65,11 @@ export class Heatmap {
     this.canvas.addEventListener("pointermove", point);
     this.canvas.addEventListener("pointerdown", point);
     this.canvas.addEventListener("pointerleave", (event) => {
-      if (event.pointerType === "mouse") this.choose(null);
+      if (event.pointerType === "mouse" && this.pointer) this.choose(null);
     });
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     this.canvas.addEventListener("focus", () => {
-      if (!this.cell && this.ready() && this.canvas.matches(":focus-visible")) this.choose(this.start());
+      if (!this.cell && this.ready() && this.canvas.matches(":focus-visible")) this.say(this.start());
     });
     new ResizeObserver(() => this.draw()).observe(this.canvas.parentElement);
     for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {
@@ -120,9 +122,14 @@ export class Heatmap {
     };
   }
 
-  update(group) {
+  // `up`: seconds since the coordinator's start.
+  update(group, up) {
     this.group = group;
+    this.up = up;
     this.timeline = group.timeline ?? [];
+    if (this.cell && !this.pointer) {
+      this.cell.column = this.timeline.findIndex((stretch) => Math.abs(up - stretch.ended_s - this.cell.ended) < 1);
+    }
     this.lateRanks = new Set(late(group).map((m) => m.rank));
     this.draw();
     this.fillTable();
@@ -230,10 +237,11 @@ export class Heatmap {
   }
 
   drawCell(context, style) {
+    if (this.pointer) this.cell = this.below(this.pointer);
     const row = this.cell ? this.rows.findIndex((m) => m.rank === this.cell.rank) : -1;
     const stretch = this.cell && this.timeline[this.cell.column];
     if (row < 0 || !stretch) {
-      this.cell = null;
+      if (!this.pointer) this.cell = null;
       show(this.reading, "Point at a cell, tap it, or use the arrow keys.");
       return;
     }
@@ -248,24 +256,39 @@ export class Heatmap {
       : `${seconds(Number(value))} late on average; ${count(stretch.rounds)} rounds, p50 ${seconds(stretch.p50_s)}, p99 ${seconds(stretch.p99_s)}`));
   }
 
-  start() {
-    const rank = this.rows.find((m) => this.lateRanks.has(m.rank))?.rank ?? this.rows[0].rank;
-    return { rank, column: this.timeline.length - 1 };
+  at(rank, column) {
+    return { rank, column, ended: this.up - this.timeline[column].ended_s };
   }
 
-  choose(cell) {
+  start() {
+    const rank = this.rows.find((m) => this.lateRanks.has(m.rank))?.rank ?? this.rows[0].rank;
+    return this.at(rank, this.timeline.length - 1);
+  }
+
+  choose(cell, pointer = null) {
     this.cell = cell;
+    this.pointer = pointer;
     this.draw();
+  }
+
+  say(cell) {
+    this.choose(cell);
+    show(this.spoken, cell ? this.reading.textContent : "");
+  }
+
+  below({ x, y }) {
+    const row = this.rows[Math.floor(y / this.row)];
+    const column = this.timeline.findIndex((stretch) => {
+      const [left, right] = this.edges(stretch);
+      return x >= left && x < right;
+    });
+    return row && column >= 0 ? this.at(row.rank, column) : null;
   }
 
   point(event) {
     if (!this.ready()) return;
-    const row = Math.floor(event.offsetY / this.row);
-    const column = this.timeline.findIndex((stretch) => {
-      const [left, right] = this.edges(stretch);
-      return event.offsetX >= left && event.offsetX < right;
-    });
-    this.choose(this.rows[row] && column >= 0 ? { rank: this.rows[row].rank, column } : null);
+    const pointer = { x: event.offsetX, y: event.offsetY };
+    this.choose(this.below(pointer), pointer);
   }
 
   key(event) {
@@ -274,14 +297,14 @@ export class Heatmap {
       ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0],
       Home: [0, -Infinity], End: [0, Infinity], PageUp: [-10, 0], PageDown: [10, 0],
     };
-    if (event.key === "Escape") this.choose(null);
+    if (event.key === "Escape") this.say(null);
     else if (!(event.key in moves)) return;
     else {
       const within = (x, n) => Math.max(0, Math.min(n - 1, x));
       const cell = this.cell ?? this.start();
       const [down, right] = moves[event.key];
       const row = within(this.rows.findIndex((m) => m.rank === cell.rank) + down, this.rows.length);
-      this.choose({ rank: this.rows[row].rank, column: within(cell.column + right, this.timeline.length) });
+      this.say(this.at(this.rows[row].rank, within(cell.column + right, this.timeline.length)));
     }
     event.preventDefault();
   }

@@ -16,7 +16,7 @@ const OPEN_S = 1;  // a round that waits for longer is worth a line: --straggler
 // The fields that say how late a member is.
 const MINUTE = { rounds: "recent_rounds", last: "recent_last", mean: "recent_late_mean_s" };
 const EPOCH = { rounds: "rounds", last: "last", mean: "late_mean_s" };
-export function fieldsOf(group, member) {
+function fieldsOf(group, member) {
   return member.rank < group.timeline_ranks ? MINUTE : EPOCH;
 }
 
@@ -60,7 +60,7 @@ export function missing(group, open) {
   return listed.length === 1 && open.missing_count === 1 ? worker(listed[0]) : ranks(open.missing, open.missing_count);
 }
 
-export function layerWords(key) {
+function layerWords(key) {
   return `round ${count(key.round)}, layer `;
 }
 
@@ -74,6 +74,7 @@ export function verdict(group, nameNode) {
   const add = (kind, word, ...parts) => lines.push({ kind, word, parts });
   const absent = inState(group, "absent");
   const lost = inState(group, "lost");
+  const away = inState(group, "away");
   if (group.state === "forming") {
     const here = count(inState(group, "here").length);
     add("wait", "Forming", `${here} of ${count(group.members.length)} members are here; waits for `, make("strong", {}, ranks(absent)));
@@ -81,6 +82,7 @@ export function verdict(group, nameNode) {
   if (group.state === "leaving") add("wait", "Leaving", "members say that they are done");
   if (group.state === "closed") add("bad", "Closed", "this epoch is over; the members form another, or are gone");
   if (lost.length > 0) add("bad", "Lost", make("strong", {}, ranks(lost)), " did not come back");
+  if (away.length > 0) add("wait", "Away", make("strong", {}, ranks(away)), ": the connection broke, and may come back");
   const stuck = group.open.filter((o) => o.open_s >= OPEN_S);
   if (stuck.length > 0) {
     const [oldest] = stuck;

@@ -19,6 +19,11 @@ const GROUP_BYTES = 512 << 10;
 
 class Refused extends Error {}
 
+// Of a name the latest epoch: one that is over may be told beside the one that follows it.
+function latest(groups) {
+  return [...new Map(groups.map((group) => [group.name, group])).values()];
+}
+
 export class Poll {
   constructor(wanted, told) {
     Object.assign(this, {
@@ -66,6 +71,7 @@ export class Poll {
       throw new Refused(`an answer that is not the coordinator's (HTTP ${response.status})`);
     }
     if (response.status !== 404 && !response.ok) throw new Refused(`HTTP ${response.status} ${answer.error ?? ""}`.trim());
+    if (answer.groups) answer.groups = latest(answer.groups);
     return { missing: response.status === 404, answer, bytes: text.length };
   }
 

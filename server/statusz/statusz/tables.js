@@ -1,57 +1,16 @@
-// The tables of the page: groups, members, open rounds, drift, layers, failures.
+// The tables of the page: groups, members, open rounds, failures.
 
-import { ago, count, percent, printable, rate, ratio, seconds } from "./format.js";
-import { attribute, Bar, Datum, Keyed, make, Name, show } from "./dom.js";
+import { ago, count, printable, rate, seconds } from "./format.js";
+import { attribute, Datum, make, Name, show } from "./dom.js";
+import { figure, has, lateness, name, share, text } from "./columns.js";
 import { brief, byLateness, late, missing, trouble } from "./late.js";
-import { colour } from "./scale.js";
+import { groupHref, kindMark } from "./marks.js";
 import { Table } from "./table.js";
 
 const GROUPS = 12;
 const MEMBERS = 16;
-const LAYERS = 10;
 const OPEN = 8;
 const FAILURES = 8;
-
-const has = (text, words) => printable(text).toLowerCase().includes(words);
-
-// A column of one figure: get(item) is the answer's, `of` where it stands in it.
-function figure(head, of, get, format, more = {}) {
-  return {
-    head, class: "num", ...more,
-    fill(cell) {
-      const datum = new Datum("");
-      cell.append(datum.node);
-      return (item) => {
-        datum.node.dataset.of = of(item);
-        datum.show(get(item), format);
-      };
-    },
-  };
-}
-
-function name(head, get, more = {}) {
-  return {
-    head, ...more,
-    fill(cell) {
-      const made = new Name();
-      cell.append(made.node);
-      return (item) => made.show(get(item));
-    },
-  };
-}
-
-function text(head, get, more = {}) {
-  return { head, ...more, fill: (cell) => (item) => show(cell, get(item)) };
-}
-
-export function groupHref(group) {
-  return `#group=${encodeURIComponent(group)}`;
-}
-
-const KINDS = { bad: "■", late: "▲", wait: "◆", idle: "○", fine: "●" };
-export function kindMark(kind) {
-  return make("span", { class: `kind ${kind}`, "aria-hidden": "true" }, KINDS[kind]);
-}
 
 export class Groups {
   constructor(place) {
@@ -110,43 +69,6 @@ export class Groups {
     }
     this.table.update(groups, vitals.groups_left_out);
   }
-}
-
-// A share of two of the answer's figures, with its bar.
-function share(head, of, part, all, more = {}) {
-  return {
-    head, class: "num share", ...more,
-    fill(cell) {
-      const datum = make("data");
-      const bar = new Bar();
-      cell.append(bar.node, datum);
-      return (item) => {
-        show(datum, percent(part(item), all(item)));
-        attribute(datum, "value", part(item));
-        attribute(datum, "data-of", of(item));
-        attribute(datum, "data-in", all(item));
-        bar.show(part(item) / all(item));
-      };
-    },
-  };
-}
-
-function lateness(head, of, get, more = {}) {
-  return {
-    head, class: "num", ...more,
-    fill(cell) {
-      const swatch = make("i", { class: "swatch", "aria-hidden": "true" });
-      const datum = new Datum("");
-      cell.append(swatch, datum.node);
-      return (item) => {
-        const value = get(item);
-        swatch.hidden = value === undefined;
-        if (value !== undefined) swatch.style.background = colour(Number(value));
-        datum.node.dataset.of = of(item);
-        datum.show(value, seconds);
-      };
-    },
-  };
 }
 
 export class Members {
@@ -227,79 +149,6 @@ export class OpenRounds {
   }
 }
 
-export class Drift {
-  constructor(place) {
-    const of = (field) => (l) => `layers.${l.at}.drift.${field}`;
-    // The bar is full at 1: a whole deviation of shift, or a deviation that is off by a factor e.
-    const drawn = (head, field) => ({
-      head, class: "num share",
-      fill(cell) {
-        const bar = new Bar();
-        const datum = new Datum("");
-        cell.append(bar.node, datum.node);
-        return (l) => {
-          const value = l.drift[field];
-          bar.show(Number(value));
-          bar.node.toggleAttribute("hidden", value === undefined);
-          datum.node.dataset.of = of(field)(l);
-          datum.show(value, ratio);
-        };
-      },
-    });
-    this.table = new Table(place, {
-      label: "Drift of local against global statistics, by layer", noun: ["layer", "layers"], limit: LAYERS,
-      empty: "No layer's statistics were measured yet.",
-      key: (l) => `${l.at}`,
-      matches: (l, words) => has(l.name, words),
-      columns: [
-        name("Layer", (l) => l.name, { row: true }),
-        drawn("Shift", "shift"),
-        drawn("Spread", "spread"),
-        figure("Farthest", of("rank"), (l) => l.drift.rank, (rank) => `rank\u00a0${rank}`, { hint: "The rank whose own statistics were the farthest away" }),
-        figure("Measured", of("measured_s"), (l) => l.drift.measured_s, (s) => `${ago(s)}\u00a0ago`),
-      ],
-    });
-  }
-  update(group) {
-    const size = (l) => Math.max(Number(l.drift.shift ?? 0) || 0, Number(l.drift.spread ?? 0) || 0);
-    this.table.update(group.layers.map((l, at) => ({ ...l, at })).filter((l) => l.drift).sort((a, b) => size(b) - size(a) || a.at - b.at));
-  }
-}
-
-export class Layers {
-  constructor(place) {
-    const of = (field) => (l) => `layers.${l.at}.${field}`;
-    this.table = new Table(place, {
-      label: "Waits by layer", noun: ["layer", "layers"], limit: LAYERS, empty: "No round of a layer was complete yet.",
-      key: (l) => `${l.at}`,
-      matches: (l, words) => has(l.name, words) || has(l.direction, words),
-      columns: [
-        {
-          head: "Layer", row: true,
-          fill(cell) {
-            const made = new Name();
-            const direction = make("span", { class: "under" });
-            cell.append(made.node, direction);
-            return (l) => {
-              made.show(l.other ? "all other layers" : l.name);
-              show(direction, l.direction);
-            };
-          },
-        },
-        figure("Waited", of("wait_s"), (l) => l.wait_s, seconds, { hint: "All rounds together" }),
-        figure("Longest", of("wait_max_s"), (l) => l.wait_max_s, seconds),
-        figure("Rounds", of("rounds"), (l) => l.rounds, count),
-        text("Last most often", (l) => l.last.map((r) => `rank\u00a0${r.rank} ${percent(r.rounds, l.rounds)}`).join(", "), { class: "whom" }),
-      ],
-    });
-  }
-  update(group) {
-    const layers = group.layers.map((l, at) => ({ ...l, at }));
-    if (group.other_layers?.rounds > 0) layers.push({ ...group.other_layers, at: "other", other: true });
-    this.table.update(layers.sort((a, b) => b.wait_s - a.wait_s));
-  }
-}
-
 export class Failures {
   constructor(place) {
     this.hint = make("p", { class: "hint" });
@@ -340,27 +189,4 @@ export class Failures {
     this.hint.hidden = by.length === 0;
     show(this.hint, by.length === 0 ? "" : `Failed rounds of ${printable(group.name)}: ${by.map((f) => `${count(f.rounds)} ${printable(f.code)}`).join(", ")}.`);
   }
-}
-
-export class Verdict {
-  constructor(place) {
-    this.place = place;
-    this.said = "";
-  }
-  // Made anew only when something has changed: a selection in it stays.
-  update(lines) {
-    const nodes = lines.map((line) => make("li", { class: line.kind }, kindMark(line.kind),
-      make("span", {}, make("b", { class: "word" }, line.word), " ", ...line.parts)));
-    const words = nodes.map((node) => node.outerHTML).join("");
-    if (words === this.said) return;
-    this.said = words;
-    this.place.replaceChildren(...nodes);
-  }
-}
-
-export function facts(place) {
-  return new Keyed(place, (f) => f.name, (f) => {
-    const value = make("dd");
-    return { node: make("div", {}, make("dt", {}, f.name), value), update: (g) => g.fill(value) };
-  });
 }

@@ -148,6 +148,7 @@ class Page:
         self.browser, self.session, self.target = browser, session, target
         self.errors = []
         self.requested = []
+        self.network_changes = 0
 
     def begin(self, width=1280, height=900, theme="light", phone=False, scale=1):
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -171,6 +172,11 @@ class Page:
             self.errors.append(f"console: {[a.get('value', a.get('description')) for a in params['args']]}")
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             entry = params["entry"]
+            # A network came or went on this machine, of another test, say: Chromium breaks what it
+            # was loading.  Nothing of the page's.
+            if "ERR_NETWORK_CHANGED" in entry["text"]:
+                self.network_changes += 1
+                return
             self.errors.append(f"{entry['source']}: {entry['text']} {entry.get('url', '')}")
         elif method == "Network.requestWillBeSent":
             self.requested.append(params["request"]["url"])
@@ -179,7 +185,12 @@ class Page:
         return self.browser.call(method, self.session, **params)
 
     def open(self, url):
-        self.call("Page.navigate", url=url)
+        while True:
+            before = self.network_changes
+            self.call("Page.navigate", url=url)
+            self.wait("document.readyState === 'complete'", f"{url} to load")
+            if self.network_changes == before:
+                return
 
     def evaluate(self, expression):
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

@@ -20,10 +20,10 @@ def written(of, value):
 def lookup(of, answer, groups):
     """The figure that `of` names, and None where the answer has none."""
     head, *path = of.split(".")
-    details = answer["groups"][0] if answer["groups"] else None
+    details = answer["groups"][-1] if answer["groups"] else None  # the latest epoch
     if head == "group":  # of the list, by its name, which may have dots
         name, section, field = of[len("group."):].rsplit(".", 2)
-        at = next(g for g in groups if g["name"] == name)
+        at = next(g for g in reversed(groups) if g["name"] == name)
         path = [section, field]
     elif head == "member":
         rank = int(path.pop(0))

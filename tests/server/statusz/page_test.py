@@ -153,19 +153,31 @@ class PageTest(unittest.TestCase):
         forming.members[1].state = "absent"
         lost = self.group("lost", ranks=3)
         lost.members[2].state = "lost"
+        away = self.group("away", ranks=3)
+        away.members[0].state = "away"
         quiet = self.group("quiet", ranks=2)
         quiet.recent.rounds_per_s = 0
         quiet.recent.ClearField("p50_s")
         quiet.recent.ClearField("p99_s")
         for m in quiet.members:
             m.recent_rounds = m.recent_last = m.recent_late_mean_s = 0
-        page = self.open(forming, lost, quiet, self.group("closed", ranks=2, state="closed"))
+        page = self.open(forming, lost, away, quiet, self.group("closed", ranks=2, state="closed"))
         for name, expected in (("forming", "2 of 3 members are here; waits for rank 1"), ("lost", "rank 2 did not come back"),
+                               ("away", "rank 0: the connection broke, and may come back"),
                                ("quiet", "no round was completed in the last 1 min"), ("closed", "this epoch is over")):
             page.evaluate(f"location.hash = '#group={name}'")
             page.wait(f"document.querySelector('#group-name').textContent === 'Group {name}'", name)
             self.assertIn(expected, page.text("#verdict").replace(words.NB, " "))
         self.check_figures()
+
+    def test_of_a_name_the_latest_epoch_is_shown(self):
+        before, after, other = self.group(ranks=4, late=1, state="closed"), self.group(ranks=3), self.group("b", ranks=2)
+        before.epoch, after.epoch = 7, 8
+        page = self.open(before, other, after)
+        self.assertIn("epoch 8, 3 of 3 members", page.text("#group-about"))
+        self.assertIn("nobody is late", page.text("#verdict"))
+        self.assertEqual(page.evaluate("[...document.querySelectorAll('#groups a')].map((a) => a.textContent)"), ["world", "b"])
+        self.check_figures("group.world.recent.p99_s", "member.2.rounds")
 
     def test_security_and_draining_are_badges_in_words(self):
         vitals = made.vitals(pb, [self.group()], insecure=True, tls=False, tokens=False)
@@ -461,6 +473,35 @@ class PageTest(unittest.TestCase):
             expected = [words.ago(stretch.ended_s), words.count(stretch.rounds), words.seconds(stretch.p50_s), words.seconds(stretch.p99_s)]
             expected += ["no round" if v < 0 else words.seconds(v) for v in stretch.late_mean_s]
             self.assertEqual(row, expected)
+
+    def test_the_cell_that_is_read_keeps_its_time_and_is_not_said_again(self):
+        page = self.open(self.group(ranks=4, late=2, stretches=30))
+        page.evaluate("document.querySelector('#heat canvas').focus()")
+        for key in ("End", "ArrowLeft", "ArrowLeft"):
+            page.key(key)
+        spoken = "document.querySelector('#heat [role=status]').textContent"
+        said = page.evaluate(spoken)
+        self.assertIn("16 s to 11 s ago", said.replace(words.NB, " "))
+        later = self.group(ranks=4, late=2, stretches=30)
+        for stretch in later.timeline:
+            stretch.ended_s += 5
+        del later.timeline[0]
+        later.timeline.add(ended_s=1.3, seconds=5, rounds=1, late_mean_s=[0.5] * 4)
+        self.server.vitals = made.vitals(pb, [later], up_s=11520.0 + 5)
+        page.wait("document.querySelector('#heat-reading').textContent.includes('21\u00a0s to 16\u00a0s ago')", "the same stretch, later")
+        self.assertEqual(page.text("#heat-reading").split(": ")[1], said.split(": ")[1])
+        self.assertEqual(page.evaluate(spoken), said)
+        # Under a pointer is what is under it.
+        page.click("#heat canvas")
+        x, y = page.evaluate("(() => { const b = document.querySelector('#heat canvas').getBoundingClientRect(); return [b.right - 12, b.top + 5]; })()")
+        page.mouse(x, y)
+        page.wait("document.querySelector('#heat-reading').textContent.includes('500\u00a0ms late')", "the latest stretch")
+        for stretch in later.timeline:
+            stretch.ended_s += 5
+        later.timeline.add(ended_s=1.3, seconds=5, rounds=1, late_mean_s=[0.25] * 4)
+        self.server.vitals = made.vitals(pb, [later], up_s=11520.0 + 10)
+        page.wait("document.querySelector('#heat-reading').textContent.includes('250\u00a0ms late')", "the one that came there")
+        self.assertEqual(page.evaluate(spoken), said)
 
     def test_the_cells_have_the_scales_colours_in_both_themes(self):
         self.allowed = ("willReadFrequently",)  # this test's own reading

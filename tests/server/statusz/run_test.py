@@ -10,6 +10,7 @@ import re
 import sys
 import time
 import unittest
+import urllib.request
 
 import devtools
 import figures
@@ -55,6 +56,14 @@ class RunTest(unittest.TestCase):
         host = self.url.rsplit("/", 1)[0] + "/"
         self.assertEqual([u for u in self.page.requested if not u.startswith((host, "data:", "about:"))], [])
 
+    def metrics(self):
+        """/metrics, by name and labels in the alphabet's order."""
+        def key(name):
+            return re.sub(r"{(.*)}", lambda m: "{" + ",".join(sorted(m[1].split(","))) + "}", name)
+        with urllib.request.urlopen(self.url.replace("/statusz", "/metrics")) as answer:
+            lines = answer.read().decode().splitlines()
+        return {key(name): float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
     def shot(self, name, **look):
         self.page.look(**look)
         self.page.wait("document.querySelector('#heat canvas').width > 0", "the heatmap")
@@ -90,6 +99,41 @@ class RunTest(unittest.TestCase):
         self.shot("run-dark", theme="dark")
         self.shot("run-phone", width=360, height=740, phone=True, scale=2)
         self.assertLessEqual(page.evaluate("document.documentElement.scrollWidth"), 360)
+        self.check_clean()
+
+    def test_the_figures_are_those_of_the_metrics(self):
+        page = self.page
+        workers = self.workers()
+        page.open(self.url)
+        page.wait("document.querySelector('#verdict li.late')", "the late rank", 60)
+        for worker in workers:
+            worker.stop()  # so that nothing changes from one answer to the next
+        held = "[...document.querySelectorAll('[data-of=\"status.contributions\"]')].map((d) => d.value).join()"
+        was = None
+        while was != (now := page.evaluate(held)):
+            was = now
+            asked = page.evaluate("watched.requests.length")
+            page.wait(f"watched.requests.length > {asked} + 1", "other answers")
+        shown = {of: float(value) for of, value, *_ in page.evaluate(figures.READ) if value is not None}
+        metrics = self.metrics()
+        layers = page.evaluate("Object.entries(watched.answers).find(([url]) => url.includes('timeline'))[1].groups[0].layers")
+        of_rank = f'{{group="world",rank="{SLOW}"}}'
+        pairs = [("status.contributions", "syncnorm_contributions_total"), ("status.rounds_completed", "syncnorm_rounds_total"),
+                 ("counters.completed", 'syncnorm_group_rounds_total{group="world"}'), ("status.streams", "syncnorm_streams"),
+                 (f"member.{SLOW}.last", f"syncnorm_rank_last_total{of_rank}"),
+                 (f"member.{SLOW}.rounds", f"syncnorm_rank_rounds_total{of_rank}")]
+        for at, layer in enumerate(layers):
+            direction, name = f'direction="{layer["direction"]}"', f'group="world",layer="{layer["name"]}"'
+            for of, metric in ((f"layers.{at}.wait_s", f"syncnorm_layer_wait_seconds_total{{{direction},{name}}}"),
+                               (f"layers.{at}.drift.shift", f"syncnorm_layer_shift{{{name}}}"),
+                               (f"layers.{at}.drift.spread", f"syncnorm_layer_spread{{{name}}}")):
+                if of in shown:  # ten layers are
+                    pairs.append((of, metric))
+        self.assertGreater(len(pairs), 12)
+        for of, name in pairs:
+            self.assertIn(name, metrics)
+            self.assertAlmostEqual(shown[of], metrics[name], delta=1e-9 * metrics[name], msg=of)
+        self.assertGreater(shown["counters.completed"], 0)
         self.check_clean()
 
     def test_a_killed_worker_and_a_coordinator_that_comes_back_are_told(self):
