@@ -79,6 +79,9 @@ void OfTheProcess(const Vitals& vitals, Exposition* to) {
             {{"version", vitals.version}, {"grpc", vitals.grpc_version}}, 1);
   to->Gauge("syncnorm_draining", "1 while it lets its rounds finish, to end.", {},
             vitals.status.snapshot.draining);
+  to->Counter("syncnorm_log_dropped_total",
+              "Lines of the log that were dropped, as nobody took them from stderr.", {},
+              Number(vitals.log_dropped));
   const ProcessStats process = ReadProcessStats();
   to->Counter("process_cpu_seconds_total", "User and system CPU time.", {}, process.cpu_s);
   to->Gauge("process_resident_memory_bytes", "Memory that is in RAM.", {}, process.resident_bytes);

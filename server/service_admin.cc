@@ -211,6 +211,7 @@ void ServiceAdmin::CollectVitals(const std::string& group, bool timeline, Vitals
                                     coordinator_->failures().end());
             vitals->security = security_->state();
             vitals->certificate_left = vitals->security.certificate_not_after - wall_clock_->Now();
+            vitals->log_dropped = LogDropped();
             vitals->version = SYNCNORM_VERSION;
             vitals->grpc_version = grpc::Version();
             vitals->up = clock_->Now() - started_;

@@ -29,6 +29,7 @@ struct Vitals {
   std::vector<Report::Failure> failures;  // the latest first
   SecurityState security;
   absl::Duration certificate_left;  // until its end, if there is one
+  uint64_t log_dropped = 0;         // lines that nobody took
   std::string version;
   std::string grpc_version;
   absl::Duration up;  // since the start

@@ -74,9 +74,11 @@ TEST(MetricsTest, TellsTheCountersOfTheWholeCoordinator) {
   now.rounds.failed_by[static_cast<size_t>(absl::StatusCode::kDeadlineExceeded)] = 3;
   now.rounds.durations.Add(absl::Milliseconds(3));
   vitals.status.dumps_failed = 2;
+  vitals.log_dropped = 5;
   const auto series = Read(MetricsText(vitals));
   EXPECT_EQ(series.at("syncnorm_streams"), 4);
   EXPECT_EQ(series.at("syncnorm_draining"), 1);
+  EXPECT_EQ(series.at("syncnorm_log_dropped_total"), 5);
   EXPECT_EQ(series.at("syncnorm_rounds_total"), 1'234'567'890'123);
   EXPECT_EQ(series.at("syncnorm_rounds_failed_total{code=\"DEADLINE_EXCEEDED\"}"), 3);
   EXPECT_EQ(series.at("syncnorm_rounds_failed_total{code=\"ABORTED\"}"), 0)
