@@ -88,12 +88,13 @@ def bars(title, description, expression, legend, unit, color=None, **more):
     return panel("bargauge", title, description, [query(expression, legend)], unit,
                  color=color or BY_VALUE, min=0,
                  options={"orientation": "horizontal", "displayMode": "basic", "valueMode": "text",
+                          "showUnfilled": True, "namePlacement": "left",
                           "reduceOptions": {"calcs": ["lastNotNull"], "fields": "",
                                             "values": False}}, **more)
 
 
 def colour_of(names):
-    """Overrides: series of these names, these colours; `dashed` ones are told apart by that too."""
+    """Overrides: series of these names, these colours."""
     return [{"matcher": {"id": "byRegexp", "options": pattern},
              "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}]}
             for pattern, colour in names.items()]
@@ -144,7 +145,8 @@ ROWS = [
                                  "reverse": False, "exponent": 0.5, "scale": "exponential",
                                  "fill": BLUE},
                        "yAxis": {"unit": "s", "axisPlacement": "left"},
-                       "tooltip": {"show": True, "yHistogram": True},
+                       "tooltip": {"show": True, "mode": "single", "yHistogram": True},
+                       "exemplars": {"color": PURPLE}, "filterValues": {"le": 1e-9},
                        "legend": {"show": True}, "rowsFrame": {"layout": "auto"},
                        "cellValues": {"unit": "ops"}, "showValue": "never"}),
     ]),
