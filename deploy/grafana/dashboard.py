@@ -221,10 +221,13 @@ ROWS = [
                query("sum(rate(syncnorm_stragglers_total"
                      f"{{{OF_JOB}}}[$__rate_interval]))", "stragglers")], "ops",
               overrides=colour_of({"not finite": VERMILION, "repeats": SKY, "stragglers": ORANGE})),
-        lines("Reports on failures",
-              "Files in --dump_dir, since the start; `failed`: could not be written.",
-              [query(f"sum by (result) (syncnorm_dumps_total{{{OF_JOB}}})", "{{result}}")],
-              "short", overrides=colour_of({"ok": BLUE, "failed": VERMILION})),
+        lines("Reports on failures, gaps in the log",
+              "Since the start: files in --dump_dir, written or not; lines of the log that were "
+              "dropped, as nobody took them from stderr.",
+              [query(f"sum by (result) (syncnorm_dumps_total{{{OF_JOB}}})", "report {{result}}"),
+               query(f"sum(syncnorm_log_dropped_total{{{OF_JOB}}})", "lines dropped")],
+              "short", overrides=colour_of({"/ ok$/": BLUE, "/ failed$/": VERMILION,
+                                            "lines dropped": ORANGE})),
     ]),
     ("Authentication and TLS", [
         lines("Refused calls by reason",
