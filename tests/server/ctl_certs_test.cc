@@ -298,7 +298,8 @@ TEST_F(CtlCertsTest, AnotherUsersFolderIsNotWrittenTo) {
   const pid_t child = fork();
   if (child == 0) {
     if (setegid(65532) != 0 || seteuid(65532) != 0) _exit(2);
-    _exit(Certs({"--coordinator=a"}).errors.find(": Permission denied") != std::string::npos ? 0 : 1);
+    _exit(Certs({"--coordinator=a"}).errors.find(": Permission denied") != std::string::npos ? 0
+                                                                                             : 1);
   }
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
