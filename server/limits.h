@@ -13,7 +13,8 @@ namespace syncnorm::server {
 
 struct Limits {
   // Groups that are forming or running.  A job needs one to three ("world", and some for subsets),
-  // and at rest a group costs about 1 KiB a member, so this is some hundreds of jobs.
+  // and at rest a group costs about 2 KiB a member and 15 KiB for its timeline, so this is some
+  // hundreds of jobs.
   uint32_t groups = 1024;
   // Members of one group.  The wire allows 4,096; each connection keeps a read buffer of 256 KiB,
   // so 1,024 of them are 256 MiB.
