@@ -92,6 +92,20 @@ absl::Status DeviceBatchNorm::set_tensors(const DeviceBatchNormTensors& tensors)
   return absl::OkStatus();
 }
 
+absl::Status DeviceBatchNorm::SetEpsAndMomentum(double eps, std::optional<double> momentum) {
+  if (eps == options_.eps && momentum == options_.momentum) return absl::OkStatus();
+  BatchNormOptions changed = options_;
+  changed.eps = eps;
+  changed.momentum = momentum;
+  if (absl::Status ok = norms::CheckBatchNormOptions(name_, changed); !ok.ok()) return ok;
+  if (options_.track_running_stats && !momentum.has_value() &&
+      tensors_.num_batches_tracked == nullptr) {
+    return Invalid(name_, "num_batches_tracked is null; without a momentum it is needed");
+  }
+  options_ = changed;
+  return absl::OkStatus();
+}
+
 absl::Status DeviceBatchNorm::Check() {
   if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
   const device::DeviceScope scope(layer_->device());

@@ -40,6 +40,11 @@ absl::Status DeviceReducer::Check() {
   return lane_->TakeFailure(nullptr);
 }
 
+bool DeviceReducer::WaitForResults(absl::Duration timeout) const {
+  // In a forked child there is nobody to wait for.
+  return lane_->fork_guard().Forked() || lane_->AwaitResults(timeout);
+}
+
 DeviceCounters DeviceReducer::counters() const { return lane_->counters(); }
 StreamWaiting DeviceReducer::waiting() const { return lane_->wait().waiting(); }
 

@@ -254,7 +254,16 @@ void Lane::Publish(const Entry& entry, const absl::StatusOr<Moments>& result) {
   }
   if (slot.observe) slot.observe(result);
   slot.flag.Publish(slot.sequence);
+  absl::MutexLock lock(&mutex_);
   ++results_;
+}
+
+bool Lane::AwaitResults(absl::Duration timeout) const {
+  absl::MutexLock lock(&mutex_);
+  const auto ended = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return to_send_.empty() && results_ == rounds_;
+  };
+  return mutex_.AwaitWithTimeout(absl::Condition(&ended), timeout);
 }
 
 absl::Status Lane::TakeFailure(const std::string* layer) {

@@ -37,6 +37,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "client/device/block_pool.h"
 #include "client/device/round_slot.h"
 #include "client/device/stream_wait.h"
@@ -84,6 +85,10 @@ class Lane {
   // The oldest failure that was not told yet, of `layer`, or of any (null); it then was.
   absl::Status TakeFailure(const std::string* layer) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Until every entry has been handed to the group, those of the host, too, and those of streams
+  // have been published.  False: not by then.
+  bool AwaitResults(absl::Duration timeout) const ABSL_LOCKS_EXCLUDED(mutex_);
+
   DeviceCounters counters() const;
   const ForkGuard& fork_guard() const { return fork_guard_; }
 
@@ -112,13 +117,14 @@ class Lane {
   Reducer* const group_;
   const device::StreamWait wait_;
   const ForkGuard fork_guard_;
+  // results_ grows under mutex_.
   std::atomic<uint64_t> rounds_{0}, results_{0}, stream_waits_{0};
 
   // Held while a call's operations are put into a stream, so that rounds have the order of their
   // operations.  Where the device's queue is full, that lasts until the stream goes on, i.e.
   // perhaps until a result has come: the Lane's own threads never take it.
   absl::Mutex order_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::map<std::pair<int, Purpose>, std::shared_ptr<device::BlockPool>> pools_
       ABSL_GUARDED_BY(mutex_);
   std::deque<Entry> to_send_ ABSL_GUARDED_BY(mutex_);  // the first one may be being sent

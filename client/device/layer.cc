@@ -7,7 +7,8 @@
 #include "client/device/cuda_status.h"
 #include "client/norms/errors.h"
 
-namespace syncnorm::device {
+namespace syncnorm {
+namespace device {
 namespace {
 
 uint64_t Take(uint64_t* note) {
@@ -15,20 +16,28 @@ uint64_t Take(uint64_t* note) {
 }
 
 }  // namespace
+}  // namespace device
+
+absl::Status CheckDevice(int device) {
+  int devices = 0;
+  if (cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess) {
+    cudaGetLastError();
+    return device::CudaStatus(error, "looking for devices");
+  }
+  if (device < 0 || device >= devices) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device is ", device, "; this process has devices 0 to ", devices - 1));
+  }
+  return absl::OkStatus();
+}
+
+namespace device {
 
 absl::StatusOr<std::unique_ptr<DeviceLayer>> DeviceLayer::Make(std::string name, int device,
                                                                Lane* lane) {
   std::unique_ptr<DeviceLayer> layer(new DeviceLayer(std::move(name), device, lane));
   if (absl::Status forked = CheckNotForked(); !forked.ok()) return forked;
-  int devices = 0;
-  if (cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess) {
-    cudaGetLastError();
-    return layer->Named(error, "looking for devices");
-  }
-  if (device < 0 || device >= devices) {
-    return norms::Invalid(layer->name_, "device is ", device, "; this process has devices 0 to ",
-                          devices - 1);
-  }
+  if (absl::Status there = CheckDevice(device); !there.ok()) return layer->Named(there);
   const DeviceScope scope(device);
   if (cudaError_t error =
           cudaDeviceGetAttribute(&layer->multiprocessors_, cudaDevAttrMultiProcessorCount, device);
@@ -119,4 +128,5 @@ absl::Status DeviceLayer::FirstError(const std::vector<absl::Status>& statuses) 
   return absl::OkStatus();
 }
 
-}  // namespace syncnorm::device
+}  // namespace device
+}  // namespace syncnorm

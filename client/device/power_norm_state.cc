@@ -75,15 +75,31 @@ absl::Status DevicePowerNorm::set_tensors(const DevicePowerNormTensors& tensors)
   std::vector<absl::Status> checks = {
       CheckStatistic("running_phi", tensors.running_phi, channels, device),
       CheckStatistic("ema_gz", tensors.ema_gz, channels, device),
-      device::CheckOnDevice("iters", tensors.iters, sizeof(int64_t), device)};
-  if (options_.affine) {
-    checks.push_back(CheckValues("weight", tensors.weight, channels, device, /*optional=*/false));
-    checks.push_back(CheckValues("bias", tensors.bias, channels, device, /*optional=*/false));
-  }
+      device::CheckOnDevice("iters", tensors.iters, sizeof(int64_t), device),
+      CheckParameters(tensors.weight, tensors.bias)};
   if (absl::Status first = layer_->FirstError(checks); !first.ok()) return first;
   tensors_ = tensors;
   if (!options_.affine) tensors_.weight = tensors_.bias = {};
   return ReadIters();
+}
+
+absl::Status DevicePowerNorm::set_parameters(const DeviceValues& weight, const DeviceValues& bias) {
+  if (absl::Status forked = device::CheckNotForked(); !forked.ok()) return forked;
+  if (!options_.affine) return absl::OkStatus();
+  if (absl::Status ok = CheckParameters(weight, bias); !ok.ok()) return layer_->Named(ok);
+  tensors_.weight = weight;
+  tensors_.bias = bias;
+  return absl::OkStatus();
+}
+
+absl::Status DevicePowerNorm::CheckParameters(const DeviceValues& weight,
+                                              const DeviceValues& bias) const {
+  if (!options_.affine) return absl::OkStatus();
+  const int device = layer_->device();
+  if (absl::Status ok = CheckValues("weight", weight, options_.channels, device, false); !ok.ok()) {
+    return ok;
+  }
+  return CheckValues("bias", bias, options_.channels, device, false);
 }
 
 absl::Status DevicePowerNorm::ReadIters() {

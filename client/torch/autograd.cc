@@ -62,7 +62,7 @@ struct NormFunction : public ::torch::autograd::Function<NormFunction> {
 
     // Other forwards may have run since: the parameters are those of this one.
     call->SetParameters(weight, bias);
-    const at::Tensor dy = InOrder(gradients[0], order);
+    const at::Tensor x = InOrder(input, order), dy = InOrder(gradients[0], order);
     at::Tensor dx;
     std::optional<Tensor> dx_view;
     if (context->needs_input_grad(0)) {
@@ -70,8 +70,8 @@ struct NormFunction : public ::torch::autograd::Function<NormFunction> {
       dx_view = View(dx, order);
     }
     std::vector<double> d_weight, d_bias;
-    ThrowIfError(
-        call->Backward(View(dy, order), dx_view ? &*dx_view : nullptr, &d_weight, &d_bias));
+    ThrowIfError(call->Backward(View(x, order), View(dy, order), dx_view ? &*dx_view : nullptr,
+                                &d_weight, &d_bias));
 
     variable_list result(6);
     result[0] = dx;

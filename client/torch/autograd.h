@@ -33,10 +33,11 @@ class NormCall : public ::torch::CustomClassHolder {
  public:
   // The parameters that the next Forward or Backward works with; empty when not affine.
   virtual void SetParameters(const at::Tensor& weight, const at::Tensor& bias) = 0;
-  // `keep`: whether a Backward may follow.  x lives until then.
+  // `keep`: whether a Backward may follow.
   virtual absl::Status Forward(const ConstTensor& x, const Tensor& y, bool keep) = 0;
-  // dx: null when the input needs no gradient.
-  virtual absl::Status Backward(const ConstTensor& dy, const Tensor* dx,
+  // x: what Forward had, perhaps at another address since: autograd keeps it, and hooks for saved
+  // tensors may move it.  dx: null when the input needs no gradient.
+  virtual absl::Status Backward(const ConstTensor& x, const ConstTensor& dy, const Tensor* dx,
                                 std::vector<double>* d_weight, std::vector<double>* d_bias) = 0;
 };
 

@@ -58,9 +58,10 @@ class BatchNormCall : public NormCall {
     return status;
   }
 
-  absl::Status Backward(const ConstTensor& dy, const Tensor* dx, std::vector<double>* d_weight,
-                        std::vector<double>* d_bias) override {
+  absl::Status Backward(const ConstTensor& x, const ConstTensor& dy, const Tensor* dx,
+                        std::vector<double>* d_weight, std::vector<double>* d_bias) override {
     Core::Gradients gradients;
+    context_.x = x;
     absl::Status status = Lock(core_)->Backward(context_, dy, dx, &gradients);
     *d_weight = std::move(gradients.weight);
     *d_bias = std::move(gradients.bias);

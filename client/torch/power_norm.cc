@@ -60,9 +60,10 @@ class PowerNormCall : public NormCall {
     return status;
   }
 
-  absl::Status Backward(const ConstTensor& dy, const Tensor* dx, std::vector<double>* d_weight,
-                        std::vector<double>* d_bias) override {
+  absl::Status Backward(const ConstTensor& x, const ConstTensor& dy, const Tensor* dx,
+                        std::vector<double>* d_weight, std::vector<double>* d_bias) override {
     Core::Gradients gradients;
+    context_.x = x;
     absl::Status status = Lock(core_)->Backward(context_, dy, dx, &gradients, *grad_scale_);
     *d_weight = std::move(gradients.weight);
     *d_bias = std::move(gradients.bias);
@@ -76,16 +77,9 @@ class PowerNormCall : public NormCall {
   Core::Context context_;
 };
 
-// All of running_phi, ema_gz and iters, in that order.
-std::vector<double> Flat(const at::Tensor& phi, const at::Tensor& ema_gz, const at::Tensor& iters,
-                         int64_t channels) {
-  std::vector<double> values, part(channels), one(1);
-  Read(phi, "running_phi", &part);
-  values.insert(values.end(), part.begin(), part.end());
-  Read(ema_gz, "ema_gz", &part);
-  values.insert(values.end(), part.begin(), part.end());
-  Read(iters, "iters", &one);
-  values.push_back(one[0]);
+std::vector<double> ValuesOf(const at::Tensor& buffer, const char* name) {
+  std::vector<double> values(buffer.numel());
+  Read(buffer, name, &values);
   return values;
 }
 
@@ -123,7 +117,7 @@ void SyncPowerNormImpl::TakeCore() {
   auto state = core_->State();
   ThrowIfError(state.status());
   WriteTensors(*std::move(state));
-  collected_ = Flat(running_phi, ema_gz, iters, options().channels);
+  RememberBuffers();
 }
 
 at::Tensor SyncPowerNormImpl::forward(const at::Tensor& x, const at::Tensor& pad_mask) {
@@ -156,21 +150,33 @@ void SyncPowerNormImpl::Collect() const {
 void SyncPowerNormImpl::ExchangeBuffers() const {
   auto state = core_->State();
   ThrowIfError(state.status());
-  if (BuffersChanged()) {
-    Read(running_phi, "running_phi", &state->at("running_phi"));
-    Read(ema_gz, "ema_gz", &state->at("ema_gz"));
-    Read(iters, "iters", &state->at("iters"));
-    ThrowIfError(core_->LoadState(*state));
-  } else {
-    Write(state->at("running_phi"), running_phi);
-    Write(state->at("ema_gz"), ema_gz);
-    Write(state->at("iters"), iters);
+  bool written = false;
+  for (const auto& [name, buffer] : named_statistics()) {
+    // What was written to it since counts; the others still have the values from before.
+    if (Same(ValuesOf(buffer, name), collected_.at(name))) {
+      Write(state->at(name), buffer);
+    } else {
+      Read(buffer, name, &state->at(name));
+      written = true;
+    }
   }
-  collected_ = Flat(running_phi, ema_gz, iters, options().channels);
+  if (written) ThrowIfError(core_->LoadState(*state));
+  RememberBuffers();
+}
+
+void SyncPowerNormImpl::RememberBuffers() const {
+  for (const auto& [name, buffer] : named_statistics()) collected_[name] = ValuesOf(buffer, name);
 }
 
 bool SyncPowerNormImpl::BuffersChanged() const {
-  return !Same(Flat(running_phi, ema_gz, iters, options().channels), collected_);
+  for (const auto& [name, buffer] : named_statistics()) {
+    if (!Same(ValuesOf(buffer, name), collected_.at(name))) return true;
+  }
+  return false;
+}
+
+std::array<std::pair<const char*, ::torch::Tensor>, 3> SyncPowerNormImpl::named_statistics() const {
+  return {{{"running_phi", running_phi}, {"ema_gz", ema_gz}, {"iters", iters}}};
 }
 
 at::ScalarType SyncPowerNormImpl::StatisticsType(at::ScalarType) const { return at::kDouble; }

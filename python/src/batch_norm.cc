@@ -115,6 +115,9 @@ void BindBatchNorm(py::module_* module) {
            [](BatchNorm* norm, double eps, std::optional<double> momentum) {
              RaiseIfError(norm->core->SetEpsAndMomentum(eps, momentum));
            })
+      .def("save", [](BatchNorm* norm) { return py::bytes(ValueOrRaise(norm->core->Save())); })
+      .def("load_state",
+           [](BatchNorm* norm, const std::string& state) { RaiseIfError(norm->core->Load(state)); })
       .def("load", &Load)
       .def("store", &Store)
       .def("forward", &Forward)

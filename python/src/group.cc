@@ -24,17 +24,48 @@ class FailedState final : public MomentsFuture::State {
 class GroupHolder::Layer final : public LayerState {
  public:
   explicit Layer(LayerState* state) : state_(state) {}
-  absl::StatusOr<std::string> Save() override { return state_->Save(); }
+  absl::StatusOr<std::string> Save() override {
+    if (before_) before_();
+    return state_->Save();
+  }
   absl::Status Load(std::string_view bytes) override {
+    if (before_) before_();
     absl::Status status = state_->Load(bytes);
     loaded_ = status.ok();
     return status;
   }
   bool loaded() const { return loaded_; }
+  void set_hook(std::function<void()> before) { before_ = std::move(before); }
 
  private:
   LayerState* const state_;
+  std::function<void()> before_;
   bool loaded_ = false;
+};
+
+// What a group is without its front.
+class GroupHolder::DirectReducer final : public Reducer {
+ public:
+  explicit DirectReducer(std::shared_ptr<GroupHolder> holder) : holder_(std::move(holder)) {}
+  int world_size() const override { return holder_->world_size(); }
+  bool connected() const override { return holder_->connected(); }
+  MomentsFuture Reduce(const ReduceKey& key, const Moments& moments) override {
+    const std::shared_ptr<Group> group = holder_->group();
+    if (group == nullptr) return MomentsFuture(std::make_shared<FailedState>(holder_->Closed()));
+    return group->Reduce(key, moments);
+  }
+  absl::StatusOr<Moments> ReduceNow(const ReduceKey& key, const Moments& moments) override {
+    const std::shared_ptr<Group> group = holder_->group();
+    if (group == nullptr) return holder_->Closed();
+    return group->ReduceNow(key, moments);
+  }
+  absl::Status AddLayer(const std::string& name, LayerState* state) override {
+    return holder_->AddLayer(name, state);
+  }
+  void RemoveLayer(const std::string& name) override { holder_->RemoveLayer(name); }
+
+ private:
+  const std::shared_ptr<GroupHolder> holder_;
 };
 
 GroupHolder::~GroupHolder() = default;
@@ -76,15 +107,31 @@ bool GroupHolder::connected() const {
 }
 
 MomentsFuture GroupHolder::Reduce(const ReduceKey& key, const Moments& moments) {
+  if (const std::shared_ptr<Reducer> front = this->front()) return front->Reduce(key, moments);
   const std::shared_ptr<Group> group = this->group();
   if (group == nullptr) return MomentsFuture(std::make_shared<FailedState>(Closed()));
   return group->Reduce(key, moments);
 }
 
 absl::StatusOr<Moments> GroupHolder::ReduceNow(const ReduceKey& key, const Moments& moments) {
+  if (const std::shared_ptr<Reducer> front = this->front()) return front->ReduceNow(key, moments);
   const std::shared_ptr<Group> group = this->group();
   if (group == nullptr) return Closed();
   return group->ReduceNow(key, moments);
+}
+
+std::shared_ptr<Reducer> GroupHolder::Direct(std::shared_ptr<GroupHolder> holder) {
+  return std::make_shared<DirectReducer>(std::move(holder));
+}
+
+void GroupHolder::SetFront(std::weak_ptr<Reducer> front) {
+  absl::MutexLock lock(&mutex_);
+  front_ = std::move(front);
+}
+
+std::shared_ptr<Reducer> GroupHolder::front() const {
+  absl::MutexLock lock(&mutex_);
+  return front_.lock();
 }
 
 absl::Status GroupHolder::AddLayer(const std::string& name, LayerState* state) {
@@ -99,8 +146,18 @@ absl::Status GroupHolder::AddLayer(const std::string& name, LayerState* state) {
 
 void GroupHolder::RemoveLayer(const std::string& name) {
   if (const std::shared_ptr<Group> group = this->group()) group->RemoveLayer(name);
+  std::unique_ptr<Layer> removed;  // destroyed without the lock: a hook of Python's takes the GIL
   absl::MutexLock lock(&mutex_);
-  layers_.erase(name);
+  const auto layer = layers_.find(name);
+  if (layer == layers_.end()) return;
+  removed = std::move(layer->second);
+  layers_.erase(layer);
+}
+
+void GroupHolder::SetStateHook(const std::string& name, std::function<void()> before) {
+  absl::MutexLock lock(&mutex_);
+  const auto layer = layers_.find(name);
+  if (layer != layers_.end()) layer->second->set_hook(std::move(before));
 }
 
 bool GroupHolder::Loaded(const std::string& name) const {

@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 #include <syncnorm/group.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -40,16 +41,27 @@ class GroupHolder final : public Reducer {
   void RemoveLayer(const std::string& name) override;
   // Whether this worker was handed the layer's state, at AddLayer.
   bool Loaded(const std::string& name) const;
+  // For layers that have no hooks of their own: `before` is called before the layer's state is
+  // saved or loaded.
+  void SetStateHook(const std::string& name, std::function<void()> before);
+
+  // The same group for the reducer of a device's layers, `front`, which keeps the order of calls:
+  // while it lives, Reduce and ReduceNow of this go through it, and it goes through Direct.
+  static std::shared_ptr<Reducer> Direct(std::shared_ptr<GroupHolder> holder);
+  void SetFront(std::weak_ptr<Reducer> front);
 
  private:
   class Layer;
+  class DirectReducer;
   absl::Status Closed() const;
+  std::shared_ptr<Reducer> front() const;
 
   const std::string name_;
   const int rank_;
   const int world_size_;
   mutable absl::Mutex mutex_;
   std::shared_ptr<Group> group_ ABSL_GUARDED_BY(mutex_);
+  std::weak_ptr<Reducer> front_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::unique_ptr<Layer>> layers_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -11,6 +11,7 @@
 #include "python/src/blocking.h"
 #include "python/src/errors.h"
 #include "python/src/group.h"
+#include "python/src/lent.h"
 
 namespace syncnorm::python {
 namespace {
@@ -155,6 +156,12 @@ void BindGroup(py::module_* module) {
           },
           py::arg("timeout"))
       .def("loaded", &GroupHolder::Loaded, py::arg("layer"))
+      .def("set_state_hook", &GroupHolder::SetStateHook, py::arg("layer"), py::arg("before"))
+      .def("direct",
+           [](std::shared_ptr<GroupHolder> h) { return Lend(GroupHolder::Direct(std::move(h))); })
+      .def(
+          "set_front", [](GroupHolder* h, const py::capsule& front) { h->SetFront(Borrow(front)); },
+          py::arg("front"))
       .def("close", [](GroupHolder* h) { RaiseIfError(Blocking([h] { return h->Close(); })); });
 }
 

@@ -4,7 +4,9 @@
 
 #include <optional>
 
+#include "python/src/errors.h"
 #include "python/src/group.h"
+#include "python/src/lent.h"
 #include "python/src/norm.h"
 #include "python/src/tensor.h"
 
@@ -29,5 +31,6 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init<>())
       .def("__enter__", [](Recompute* self) { self->scope.emplace(); })
       .def("__exit__", [](Recompute* self, const py::args&) { self->scope.reset(); });
+  syncnorm::python::LendErrors(&module, &syncnorm::python::RaiseIfError);
   module.def("recomputing", &syncnorm::RecomputeScope::active);
 }

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "python/src/group.h"
 #include "python/src/norm.h"
+#include "python/src/power_norm_options.h"
 #include "python/src/tensor.h"
 
 namespace syncnorm::python {
@@ -28,41 +28,14 @@ struct PowerNormContext {
   SyncPowerNorm::Context context;
 };
 
-template <typename T>
-T Named(const char* option, const std::string& name,
-        std::initializer_list<std::pair<const char*, T>> values) {
-  std::string names;
-  for (const auto& [known, value] : values) {
-    if (name == known) return value;
-    absl::StrAppend(&names, names.empty() ? "" : ", ", known);
-  }
-  RaiseIfError(absl::InvalidArgumentError(
-      absl::StrCat(option, " is \"", name, "\", expected one of ", names)));
-  return values.begin()->second;  // not reached
-}
-
 std::shared_ptr<PowerNorm> Create(std::string name, int64_t channels, double eps, double alpha_fwd,
                                   double alpha_bkw, bool affine, int64_t warmup_iters,
                                   int64_t groups, double group_eps, const std::string& semantics,
                                   std::optional<bool> masked_backward, const std::string& schedule,
                                   int64_t kept_forwards, std::shared_ptr<GroupHolder> group) {
-  PowerNormOptions options;
-  options.channels = channels;
-  options.eps = eps;
-  options.alpha_fwd = alpha_fwd;
-  options.alpha_bkw = alpha_bkw;
-  options.affine = affine;
-  options.warmup_iters = warmup_iters;
-  options.groups = groups;
-  options.group_eps = group_eps;
-  options.semantics = Named("semantics", semantics,
-                            {std::pair("reference", PowerNormSemantics::kReference),
-                             std::pair("paper", PowerNormSemantics::kPaper)});
-  options.masked_backward = masked_backward;
-  options.schedule = Named("schedule", schedule,
-                           {std::pair("deferred", PowerNormSchedule::kDeferred),
-                            std::pair("blocking", PowerNormSchedule::kBlocking)});
-  options.kept_forwards = kept_forwards;
+  const PowerNormOptions options = ValueOrRaise(
+      MakePowerNormOptions(channels, eps, alpha_fwd, alpha_bkw, affine, warmup_iters, groups,
+                           group_eps, semantics, masked_backward, schedule, kept_forwards));
   auto core = ValueOrRaise(SyncPowerNorm::Create(std::move(name), options, group.get()));
   return std::make_shared<PowerNorm>(PowerNorm{std::move(group), std::move(core)});
 }

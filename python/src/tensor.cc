@@ -50,7 +50,11 @@ void BindTensor(py::module_* module) {
                        std::vector<int64_t> strides) {
              return View{address, dtype, std::move(shape), std::move(strides)};
            }),
-           py::arg("address"), py::arg("dtype"), py::arg("shape"), py::arg("strides"));
+           py::arg("address"), py::arg("dtype"), py::arg("shape"), py::arg("strides"))
+      .def_readonly("address", &View::address)
+      .def_readonly("dtype", &View::dtype)
+      .def_readonly("shape", &View::shape)
+      .def_readonly("strides", &View::strides);
 }
 
 }  // namespace syncnorm::python

@@ -10,6 +10,10 @@ from . import _address, _core
 from ._errors import SyncnormError
 
 
+LOOK = 0.05  # s: twenty looks at signals a second cost nothing
+CLOSE_LIMIT = 5.0  # s: as long as a coordinator serves those that have not left
+
+
 @dataclasses.dataclass(frozen=True)
 class Boundary:
     """What ``Group.at_boundary`` found: the epoch, the ranks that take part from here on, and those
@@ -43,6 +47,7 @@ class Group:
         self._options = options
         self._names = collections.Counter()
         self._lock = threading.Lock()
+        self._device = None  # of the layers on CUDA streams
         self.address = address
 
     @property
@@ -93,6 +98,7 @@ class Group:
         Returns: a Boundary.
         Raises: SyncnormError.
         """
+        self._settle()
         epoch, members, admitted = self._core.at_boundary(state)
         return Boundary(epoch, tuple(members), tuple(admitted))
 
@@ -104,6 +110,7 @@ class Group:
             timeout: seconds; 0: only says so, and always raises DEADLINE_EXCEEDED.
         Raises: SyncnormError; DEADLINE_EXCEEDED: not all have finished by then, call it again.
         """
+        self._settle()
         self._core.finish(timeout)
 
     def sum(self, name, values, step=1):
@@ -125,7 +132,26 @@ class Group:
         with _lock:
             if self in _open:
                 _open.remove(self)
+        self._settle(CLOSE_LIMIT)
+        self._device = None
         self._core.close()
+
+    def _device_reducer(self, binding):
+        """What layers on CUDA streams are made with: one for the group, through which from here on
+        all its rounds go."""
+        with self._lock:
+            if self._device is None:
+                self._device = binding.Reducer(self._core.direct())
+                self._core.set_front(self._device.lend())
+            return self._device
+
+    def _settle(self, limit=None):
+        """Until the rounds of layers on CUDA streams have come back, or for `limit` seconds."""
+        looks = 0
+        while self._device is not None and not self._device.wait_for_results(LOOK):
+            looks += 1  # Ctrl-C is raised here
+            if limit is not None and looks * LOOK >= limit:
+                return
 
     def layer_name(self, base):
         """The name of a layer that is called ``base``: "bn1", then "bn1#2".  Members that make the

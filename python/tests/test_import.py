@@ -117,3 +117,21 @@ def test_a_health_package_and_a_coordinator_in_one_process(first, second):
     pytest.importorskip("grpc", reason="grpcio is not installed")
     pytest.importorskip("google.protobuf", reason="protobuf is not installed")
     python(first + second + ASK_HEALTH)
+
+
+@pytest.mark.parametrize("module,path", [
+    (None, "operations: this build of syncnorm is one without CUDA"),
+    ("raise ImportError('libcudart.so.0: no such file')",
+     "operations: syncnorm._cuda cannot be loaded: libcudart.so.0: no such file")])
+def test_without_the_module_for_cuda_all_else_works(module, path, tmp_path):
+    if module is not None:
+        (tmp_path / "_cuda.py").write_text(module)
+    hidden = "" if module is not None else "sys.modules['syncnorm._cuda'] = None"
+    assert python(f"""
+import sys, syncnorm
+syncnorm.__path__.insert(0, {str(tmp_path)!r})
+{hidden}
+import syncnorm.torch, torch
+print(syncnorm.torch.cuda_path())
+assert syncnorm.torch.SyncBatchNorm(2)(torch.eye(2)).shape == (2, 2)
+""") == path + "\n"

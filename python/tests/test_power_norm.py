@@ -10,6 +10,7 @@ from torch import nn
 import syncnorm.torch
 from syncnorm import SyncnormError
 from syncnorm.torch import SyncPowerNorm
+from stand_in import on_streams
 from workers import run
 
 C, WARMUP, STEPS = 6, 3, 8
@@ -127,6 +128,16 @@ def test_alone_it_is_the_formulas():
             torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
 
 
+def waits_of(norm, group):
+    """How often the CPU stood still for the network; on a device, how often the stream did, for all
+    norms of the group."""
+    if not norm._on_streams:
+        return norm.blocking_waits
+    assert norm.blocking_waits == 0
+    group._settle()
+    return group._device.stream_waits
+
+
 @pytest.mark.parametrize("semantics", ["reference", "paper"])
 def test_nothing_is_waited_for_after_warm_up(semantics):
     """Counted.  A round of the group between the steps sees to it that what was sent has come."""
@@ -137,11 +148,13 @@ def test_nothing_is_waited_for_after_warm_up(semantics):
         counts, outputs = {}, {}
         for schedule in ("deferred", "blocking"):
             norm = make(semantics=semantics, schedule=schedule, name=schedule)
+            norm._norm()
+            before = waits_of(norm, worker.group)
             waits = []
 
             def between():
                 worker.group.sum("all are here", [1.0])
-                waits.append(norm.blocking_waits)
+                waits.append(waits_of(norm, worker.group) - before)
 
             outputs[schedule] = train(norm, x[:, :, mine], dy[:, :, mine], padding[:, mine], between)
             counts[schedule] = waits[2 * WARMUP - 1], waits[-1] - waits[2 * WARMUP - 1]
@@ -152,8 +165,13 @@ def test_nothing_is_waited_for_after_warm_up(semantics):
 
     after = STEPS - WARMUP
     in_warm_up = WARMUP if semantics == "reference" else 2 * WARMUP
+    expected = {"deferred": (in_warm_up, 0), "blocking": (2 * WARMUP, 2 * after)}
     for counts in run(2, body):
-        assert counts == {"deferred": (in_warm_up, 0), "blocking": (2 * WARMUP, 2 * after)}
+        if on_streams():  # whose results may be there when they are asked for
+            assert counts["deferred"][1] == 0 and counts["deferred"][0] > 0
+            assert counts["blocking"][1] > 0
+        else:
+            assert counts == expected
 
 
 def test_the_gradient_is_exact_where_the_semantics_say_so():
@@ -312,10 +330,12 @@ def test_a_statistic_that_failed_is_told_by_the_call_that_collects_it():
 
 @pytest.mark.parametrize("mask,text", [
     (torch.ones(4, 3), "dtype torch.float32"), (torch.ones(4, 3).bool(), r"expected \(3, 4\)"),
-    (torch.full((3, 4), 7, dtype=torch.uint8), "only 0 and 1")])
+    (torch.full((3, 4), 7, dtype=torch.uint8), "0 and 1")])
 def test_what_is_wrong_with_a_mask_is_named(mask, text):
+    norm = SyncPowerNorm(C)
     with pytest.raises(SyncnormError, match=text):
-        SyncPowerNorm(C)(torch.randn(4, 3, C), mask)
+        norm(torch.randn(4, 3, C), mask)
+        syncnorm.torch.check(norm)  # on a device a mask's values are told by the next that asks
 
 
 @pytest.mark.parametrize("options,text", [

@@ -1,5 +1,6 @@
 """The typed stubs say what is there."""
 import ast
+import importlib.util
 import inspect
 import os
 
@@ -12,6 +13,8 @@ import syncnorm.torch
 FOLDER = os.path.dirname(syncnorm.__file__)
 MODULES = {"__init__.pyi": syncnorm, "torch/__init__.pyi": syncnorm.torch,
            "_core.pyi": syncnorm._core}
+if importlib.util.find_spec("syncnorm._cuda") is not None:  # where it was built with CUDA
+    MODULES["_cuda.pyi"] = importlib.import_module("syncnorm._cuda")
 
 
 def parse(stub):

@@ -44,6 +44,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 // What CUDA calls cudaStream_t.
 struct CUstream_st;
@@ -87,6 +88,11 @@ DeviceMemory DeviceMemoryInUse();
 
 class Lane;
 
+// Whether layers can be made on a device of this process.
+//   kUnavailable       there is no device, or no driver that this CUDA runtime can use (CUDA's
+//   words); kInvalidArgument   there are fewer devices.
+absl::Status CheckDevice(int device);
+
 class DeviceReducer final : public Reducer {
  public:
   // `group` must outlive this, and this its layers.
@@ -99,6 +105,9 @@ class DeviceReducer final : public Reducer {
 
   // The oldest failure that no call has told yet; OK if there is none.
   absl::Status Check();
+  // Waits until every round that was submitted has come back, failures included; false if that
+  // takes longer than `timeout`.
+  bool WaitForResults(absl::Duration timeout) const;
   DeviceCounters counters() const;
   StreamWaiting waiting() const;
 

@@ -24,6 +24,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -92,6 +93,8 @@ class DeviceBatchNorm final : public LayerState {
   // kInvalidArgument names the tensor: absent, of a dtype that it may not have, or not on the
   // layer's device.
   absl::Status set_tensors(const DeviceBatchNormTensors& tensors);
+  // As SyncBatchNorm's; kInvalidArgument also for a cumulative average without num_batches_tracked.
+  absl::Status SetEpsAndMomentum(double eps, std::optional<double> momentum);
 
   // As SyncBatchNorm's.  The mask's data are on the device.  An error is kInvalidArgument (what was
   // wrong, before anything is enqueued), kFailedPrecondition (the stream is being captured), an

@@ -98,6 +98,8 @@ class DevicePowerNorm final : public LayerState {
   // read it.
   // kInvalidArgument names the tensor; kFailedPrecondition: not drained.
   absl::Status set_tensors(const DevicePowerNormTensors& tensors);
+  // Other parameters only: waits for nothing, and statistics may be under way.
+  absl::Status set_parameters(const DeviceValues& weight, const DeviceValues& bias);
 
   // As SyncPowerNorm's.  pad_mask: B x T bytes on the device.  Errors as DeviceBatchNorm's;
   // kFailedPrecondition also for an eval Forward that is not drained.
@@ -141,6 +143,7 @@ class DevicePowerNorm final : public LayerState {
   bool under_way() const { return forward_.slot != nullptr || backward_.slot != nullptr; }
   bool blocking() const { return options_.schedule == PowerNormSchedule::kBlocking; }
   absl::Status CheckDrained(const char* before) const;
+  absl::Status CheckParameters(const DeviceValues& weight, const DeviceValues& bias) const;
   absl::Status ReadIters();
   absl::Status SendStatistic(const device::Call& call, Context* now);
   absl::Status Recall(const device::Call& call, Context* now);

@@ -48,10 +48,12 @@
 #include <torch/serialize/archive.h>
 #include <torch/types.h>
 
+#include <array>
 #include <map>
 #include <memory>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -179,15 +181,18 @@ class SyncPowerNormImpl : public NormImpl {
 
  private:
   ::torch::Dtype StatisticsType(::torch::Dtype parameters) const override;
-  // Drains the core; then writes the buffers, or takes them if they were changed from outside.
+  // Drains the core; then writes the buffers, but takes those that were changed from outside.
   void Collect() const;
   void ExchangeBuffers() const;  // the latter, of a core that is drained
   bool BuffersChanged() const;   // since Collect
+  void RememberBuffers() const;
+  std::array<std::pair<const char*, ::torch::Tensor>, 3> named_statistics() const;
   void TakeCore();
 
   std::shared_ptr<::syncnorm::SyncPowerNorm> core_;
   std::shared_ptr<double> grad_scale_;
-  mutable std::vector<double> collected_;  // the buffers' values after the last Collect
+  // The buffers' values after the last Collect.
+  mutable std::map<std::string, std::vector<double>> collected_;
 };
 TORCH_MODULE(SyncPowerNorm);
 

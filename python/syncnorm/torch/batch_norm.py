@@ -3,6 +3,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import _core
+from . import _streams
 from ._autograd import apply, eager
 from ._kernels import client_reads, kernels_for
 from ._norm import SyncNorm, Written, host_mask
@@ -57,9 +58,12 @@ class SyncBatchNorm(SyncNorm, _BatchNorm):
         """
         check_supported(input, self.layer)
         self._check_input_dim(input)
-        norm = self._norm()
-        norm.set_eps_and_momentum(self.eps, self.momentum)
+        norm = self._norm(input)
         self._to_norm()
+        norm.set_eps_and_momentum(self.eps, self.momentum)
+        if self._on_streams:
+            call = _streams.BatchNormCall(self.layer, norm, self.training, mask)
+            return apply(call, input, self.weight, self.bias, is_channels_last(input))
         call = _Call(self, norm, mask, input)
         output = apply(call, input, self.weight, self.bias, is_channels_last(input))
         if self.training and self.track_running_stats and self.running_mean is not None:
@@ -76,7 +80,33 @@ class SyncBatchNorm(SyncNorm, _BatchNorm):
                                self.weight is not None, self.running_mean is not None,
                                self.kept_forwards, group)
 
+    def _make_stream_norm(self, place, reducer):
+        return _streams.StreamBatchNorm(place, self._tensors(), lambda index, views: (
+            _streams.binding().BatchNorm(self.layer, self.num_features, self.eps, self.momentum,
+                                         self.weight is not None, self.running_mean is not None,
+                                         self.kept_forwards, index, *views, reducer)))
+
+    def _tensors(self):
+        return {"parameters": (self.weight, self.bias),
+                "statistics": (self.running_mean, self.running_var),
+                "counters": (getattr(self, "num_batches_tracked", None),)}
+
+    def _rounds(self):
+        return self._core_norm.save()
+
+    def _set_rounds(self, rounds):
+        if self._on_streams:
+            self._core_norm.load(rounds, self._tensors())
+            return
+        self._core_norm.set_state_hooks(lambda: None, lambda: None)  # the tensors' values stay
+        self._core_norm.load_state(rounds)
+        self._set_hooks()
+        self._to_norm()
+
     def _to_norm(self):
+        if self._on_streams:
+            self._core_norm.give(self._tensors())
+            return
         tensors = [values(t) for t in (self.weight, self.bias, self.running_mean, self.running_var)]
         tracked = getattr(self, "num_batches_tracked", None)
         self._core_norm.load(*map(optional_view, tensors), 0 if tracked is None else int(tracked))

@@ -2,6 +2,7 @@
 import torch
 
 from .. import _core
+from . import _streams
 from ._autograd import apply, eager
 from ._kernels import WITHOUT_FLOAT64, client_reads, kernels_for
 from ._norm import SyncNorm, Written
@@ -79,7 +80,12 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         """
         check_supported(input, self.layer)
         pad_mask = self._pad_mask(pad_mask, input)
-        norm = self._norm()
+        norm = self._norm(input)
+        if self._on_streams:
+            norm.give(self._tensors())
+            call = _streams.PowerNormCall(self.layer, norm, self.training, pad_mask,
+                                          self._grad_scale)
+            return apply(call, input, self.weight, self.bias, False)
         if self._changed():
             self._collect()
         return apply(_Call(self, norm, pad_mask, input), input, self.weight, self.bias, False)
@@ -110,6 +116,11 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         self._collect()
         super()._save_to_state_dict(*args, **kwargs)
 
+    def _load_from_state_dict(self, *args, **kwargs):
+        if self._on_streams:
+            self._collect()  # what is under way would be folded into what is loaded
+        super()._load_from_state_dict(*args, **kwargs)
+
     def __getstate__(self):
         self._collect()
         return {**super().__getstate__(), "_collected": None}
@@ -126,7 +137,8 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         if self._core_norm is None:
             return
         self._core_norm.drain()
-        self._exchange()
+        if not self._on_streams:
+            self._exchange()
 
     def _exchange(self):
         """With a C++ norm that is drained: its statistics, but for those that were written here."""
@@ -169,6 +181,25 @@ class SyncPowerNorm(SyncNorm, torch.nn.Module):
         if "iters" not in but:
             self.iters.fill_(iters)
         self._collected = {name: bits.clone() for name, bits in self._bits().items()}
+
+    def _tensors(self):
+        return {"parameters": (self.weight, self.bias),
+                "statistics": (self.running_phi, self.ema_gz), "counters": (self.iters,)}
+
+    def _make_stream_norm(self, place, reducer):
+        self._collected = None
+        return _streams.StreamPowerNorm(place, self._tensors(), lambda index, views: (
+            _streams.binding().PowerNorm(
+                self.layer, self.num_features, self.eps, self.alpha_fwd, self.alpha_bkw,
+                self.weight is not None, self.warmup_iters, self.group_num, 1e-5, self.semantics,
+                self.masked_backward, self.schedule, self.kept_forwards, index, *views, reducer)))
+
+    def _before_state(self):
+        self._core_norm.drain()
+        super()._before_state()
+
+    def _grad_scale(self):
+        return float(self.grad_scale() if callable(self.grad_scale) else self.grad_scale)
 
     def _make_norm(self, group):
         self._collected = None
@@ -226,7 +257,6 @@ class _Call:
         self._pad_mask = None
 
     def backward(self, x, dy, dx, d_weight, d_bias, weight):
-        scale = self._module.grad_scale
         kernels = kernels_for(x, dy=dy, dx=dx, channel_dim=-1, valid=self._valid)
         if kernels is not None:
             kernels.group_scale(self._module.group_num, 1e-5)
@@ -234,7 +264,7 @@ class _Call:
         weight = values(weight)
         self._context.backward(
             view(x), view(dy), optional_view(dx), optional_view(weight), written.view(d_weight),
-            written.view(d_bias), float(scale() if callable(scale) else scale), kernels)
+            written.view(d_bias), self._module._grad_scale(), kernels)
         written.copy_back()
 
 

@@ -1,13 +1,12 @@
 // When a stream waits, and that the host never does.
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <memory>
 #include <random>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "tests/client/device/norm_on_device.h"
 #include "tests/support/compare.h"
 #include "tests/support/in_process_group.h"
@@ -20,13 +19,9 @@ constexpr int64_t kChannels = 4, kPositions = 6;
 using Semantics = PowerNormSemantics;
 using Schedule = PowerNormSchedule;
 
-// Until every result that was sent for is there; a limit that no test should meet.
+// A limit that no test should meet.
 void AwaitResults(const DeviceReducer& reducer) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (reducer.counters().results < reducer.counters().rounds) {
-    ASSERT_LT(std::chrono::steady_clock::now(), end);
-    std::this_thread::yield();
-  }
+  ASSERT_TRUE(reducer.WaitForResults(absl::Seconds(20)));
 }
 
 struct Case {

@@ -4,6 +4,7 @@
 #include <syncnorm/torch.h>
 #include <torch/torch.h>
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -185,6 +186,24 @@ TEST(Autograd, RefusesABackwardWhenTheInputHasChanged) {
   x.mul_(2);
   EXPECT_NE(TextOf([&] { y.backward(); }).find("modified by an inplace operation"),
             std::string::npos);
+}
+
+// As after a hook for saved tensors that took it away and brought it back.
+TEST(Autograd, ABackwardReadsTheInputWhereAutogradHasItByThen) {
+  const torch::Tensor values = torch::randn({4, 3}), dy = torch::randn({4, 3});
+  const auto gradient = [&](bool moves) {
+    nn::SyncBatchNorm norm("bn", Channels(3), nullptr);
+    const torch::Tensor x = values.clone().requires_grad_();
+    const torch::Tensor y = norm->forward(x);
+    if (moves) {
+      const torch::Tensor old = x.variable_data();
+      x.set_data(values.clone());
+      old.fill_(std::nan(""));
+    }
+    y.backward(dy);
+    return x.grad();
+  };
+  EXPECT_TRUE(torch::equal(gradient(true), gradient(false)));
 }
 
 TEST(Autograd, AGraphMayOutliveItsModuleAndItsGroupButNotGoBackward) {

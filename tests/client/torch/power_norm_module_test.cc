@@ -136,6 +136,23 @@ TEST(PowerNormModule, SavingDrainsAndARunThatResumesContinuesBitForBit) {
   });
 }
 
+TEST(PowerNormModule, WhatIsWrittenToOneBufferLeavesTheOthersTheirStatisticsUnderWay) {
+  RunWorkers(2, [&](int rank, Reducer* group) {
+    nn::SyncPowerNorm norm("pn", Options(), group), twin("twin", Options(), group);
+    for (int i = 0; i < 5; ++i) {
+      TrainStep(norm, i, 2 * rank, 2);
+      TrainStep(twin, i, 2 * rank, 2);
+    }
+    norm->running_phi.fill_(4.0);
+    norm->Drain();
+    twin->Drain();
+    EXPECT_TRUE(
+        torch::equal(norm->running_phi, torch::full({1, kChannels, 1, 1}, 4.0, at::kDouble)));
+    EXPECT_TRUE(torch::equal(norm->ema_gz, twin->ema_gz));
+    EXPECT_EQ(norm->iters.item<int64_t>(), 5);
+  });
+}
+
 TEST(PowerNormModule, AFloat32CheckpointOfTheAuthorsLoads) {
   nn::SyncPowerNorm norm("pn", Options(), nullptr);
   // The authors' module, as far as a file shows it.
