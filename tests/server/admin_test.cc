@@ -54,6 +54,8 @@ class AdminTest : public testing::Test {
     return client.Get(path);
   }
 
+  bool Waits() { return server_->snapshot().open_rounds > 0; }
+
   std::unique_ptr<Server> server_;
   std::unique_ptr<Admin> admin_;
 };
@@ -62,39 +64,23 @@ TEST_F(AdminTest, ProbesFollowTheCoordinatorsLife) {
   EXPECT_EQ(Get("/healthz")->status, 200);
   EXPECT_EQ(Get("/readyz")->status, 200);
   // Drains for as long as a member is in a round.
-  TestWorker a(server_->address());
-  TestWorker b(server_->address());
-  a.Join(0, 2);
-  b.Join(1, 2);
-  a.ReadJoined();
-  b.ReadJoined();
-  a.Contribute(1);
-  while (server_->snapshot().open_rounds == 0) std::this_thread::yield();
+  TestPair pair(server_->address());
+  pair.a.Contribute(1);
+  while (!Waits()) std::this_thread::yield();
   std::thread drainer([&] { EXPECT_TRUE(server_->Drain(absl::Minutes(1))); });
   while (server_->ready()) std::this_thread::yield();
   EXPECT_EQ(Get("/readyz")->status, 503);
   EXPECT_EQ(Get("/healthz")->status, 200) << "a restart would lose nothing, but help nobody either";
   while (!server_->snapshot().draining) std::this_thread::yield();
   EXPECT_TRUE(json::parse(Get("/statusz.json")->body)["draining"]);
-  b.Contribute(1);
+  pair.b.Contribute(1);
   drainer.join();
   EXPECT_EQ(Get("/readyz")->status, 503);
 }
 
 TEST_F(AdminTest, ThePageAndTheMetricsTellTheSameFigures) {
-  TestWorker a(server_->address());
-  TestWorker b(server_->address());
-  a.Join(0, 2);
-  b.Join(1, 2);
-  a.ReadJoined();
-  b.ReadJoined();
-  for (uint64_t round = 1; round <= 5; ++round) {
-    a.Contribute(round);
-    while (server_->snapshot().open_rounds == 0) std::this_thread::yield();
-    b.Contribute(round);
-    a.ReadResult();
-    b.ReadResult();
-  }
+  TestPair pair(server_->address());
+  for (uint64_t round = 1; round <= 5; ++round) pair.Reduce(round, [this] { return Waits(); });
   const auto page = Get("/statusz.json?group=world&timeline=1");
   ASSERT_EQ(page->status, 200);
   EXPECT_EQ(page->get_header_value("Content-Type"), "application/json");

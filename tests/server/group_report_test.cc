@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -159,6 +160,67 @@ TEST_F(GroupReportTest, ARoundThatRanIntoItsDeadlineTellsWhoWasMissing) {
   EXPECT_EQ(report.rounds[0].arrivals, 1u);
   EXPECT_EQ(report.members[0].lateness.missed, 0u);
   EXPECT_EQ(report.members[2].lateness.missed, 1u);
+}
+
+TEST_F(GroupReportTest, CountsRoundsByHowTheyEndedAndHowLongTheyTook) {
+  const std::vector<StreamId> streams = world_.Form(2);
+  Reduce(streams, {.round = 1}, 1);
+  Reduce(streams, {.round = 2, .step = 2}, 1);
+  world_.Contribute(streams[0], {.round = 3, .step = 3});
+  world_.Pass(absl::Seconds(60));
+  const Report::Group report = Told();
+  EXPECT_EQ(report.counters.completed, 2u);
+  EXPECT_EQ(report.counters.failed, 1u);
+  EXPECT_EQ(report.counters.failed_by[static_cast<size_t>(absl::StatusCode::kDeadlineExceeded)],
+            1u);
+  EXPECT_EQ(report.counters.durations.count(), 2u) << "complete ones only";
+  EXPECT_EQ(report.counters.durations.sum(), absl::Milliseconds(40));
+}
+
+TEST_F(GroupReportTest, TellsTheLastMinuteAndTheMinutesBefore) {
+  const std::vector<StreamId> streams = world_.Form(2);
+  Reduce(streams, {.round = 1}, 1);
+  world_.Pass(absl::Seconds(5));  // a bin ends
+  Reduce(streams, {.round = 2, .step = 2}, 1);
+  Report::Group report = Told("world", 100);
+  EXPECT_THAT(report.timeline, IsEmpty()) << "not asked for";
+  EXPECT_EQ(report.recent.durations.count(), 2u);
+  EXPECT_EQ(report.members[1].recent.last, 2u);
+  report = *world_.core().ReportOn(world_.now(), 1, 100, /*timeline=*/true);
+  ASSERT_THAT(report.timeline, SizeIs(1));
+  EXPECT_EQ(report.timeline[0].durations.count(), 1u);
+  ASSERT_THAT(report.timeline[0].ranks, SizeIs(2));
+  EXPECT_FLOAT_EQ(report.timeline[0].ranks[1].late_s, 0.02f);
+}
+
+TEST_F(GroupReportTest, TellsHowFarAMembersOwnStatisticsAreFromTheGroups) {
+  const std::vector<StreamId> streams = world_.Form(2);
+  wire::Contribution sent;
+  sent.key = {1, 1, "bn1", Direction::kForward, 1};
+  sent.dtype = DType::kF32;
+  sent.moments = Moments::MeanM2(1, Precision::kF64);
+  sent.moments.count = 2;
+  sent.moments.values = {2, 2};  // of 1 and 3
+  world_.ContributeAs(streams[1], sent);
+  sent.moments.values = {6, 2};  // of 5 and 7; together: mean 4, variance 5
+  world_.ContributeAs(streams[0], sent);
+  world_.Pass(absl::Seconds(3));
+  const Report::Group report = Told();
+  ASSERT_THAT(report.layers, SizeIs(1));
+  ASSERT_TRUE(report.layers[0].drift.has_value());
+  EXPECT_NEAR(*report.layers[0].drift->shift, 2 / std::sqrt(5), 1e-12);
+  EXPECT_NEAR(report.layers[0].drift->spread, std::log(std::sqrt(5)), 1e-12);
+  EXPECT_EQ(world_.now() - report.layers[0].drift->measured, absl::Seconds(3));
+}
+
+TEST_F(GroupReportTest, FailuresAreKeptWhenTheirGroupIsNoMore) {
+  const std::vector<StreamId> streams = world_.Form(2);
+  world_.Contribute(streams[0], {});
+  world_.Pass(absl::Seconds(60));
+  ASSERT_THAT(world_.core().failures(), SizeIs(1));
+  EXPECT_EQ(world_.core().failures()[0].group, "world");
+  EXPECT_THAT(world_.core().failures()[0].text, HasSubstr("rank 1 (host h1, pid 101)"));
+  EXPECT_EQ(world_.core().failures()[0].ended, world_.now());
 }
 
 TEST_F(GroupReportTest, AGroupThatFormsTellsWhoIsThere) {

@@ -58,13 +58,9 @@ class ServiceAdminTest : public testing::Test {
     EXPECT_TRUE(status.ok()) << status.error_message();
     return reply;
   }
-  // Rank 1 contributes when rank 0 is seen to wait for it.
-  void Reduce(TestWorker* first, TestWorker* last, uint64_t round) {
-    first->Contribute(round);
-    while (AskStatus().open_rounds() == 0) std::this_thread::yield();
-    last->Contribute(round);
-    first->ReadResult();
-    last->ReadResult();
+  bool Waits() { return AskStatus().open_rounds() > 0; }
+  void Reduce(TestPair* pair, uint64_t round) {
+    pair->Reduce(round, [this] { return Waits(); });
   }
 
   std::unique_ptr<Server> server_;
@@ -73,13 +69,8 @@ class ServiceAdminTest : public testing::Test {
 };
 
 TEST_F(ServiceAdminTest, TellsWhoWasLastWhileTheGroupRuns) {
-  TestWorker a(server_->address());
-  TestWorker b(server_->address());
-  a.Join(0, 2);
-  b.Join(1, 2);
-  a.ReadJoined();
-  b.ReadJoined();
-  for (uint64_t round = 1; round <= 4; ++round) Reduce(&a, &b, round);
+  TestPair pair(server_->address());
+  for (uint64_t round = 1; round <= 4; ++round) Reduce(&pair, round);
   v1::ReportReply reply;
   ASSERT_TRUE(Ask("world", 2, &reply).ok());
   EXPECT_EQ(reply.coordinator_id(), 77u);
@@ -91,7 +82,7 @@ TEST_F(ServiceAdminTest, TellsWhoWasLastWhileTheGroupRuns) {
   EXPECT_EQ(group.rounds_size(), 2);
   EXPECT_EQ(group.rounds(0).key().round(), 4);
   EXPECT_EQ(group.layers(0).last(0).rank(), 1u);
-  Reduce(&a, &b, 5);
+  Reduce(&pair, 5);
 }
 
 TEST_F(ServiceAdminTest, StatusCountsWhatThereIs) {
@@ -109,13 +100,8 @@ TEST_F(ServiceAdminTest, StatusCountsWhatThereIs) {
 }
 
 TEST_F(ServiceAdminTest, VitalsAreTheSameFiguresAsTheReportAndTheStatus) {
-  TestWorker a(server_->address());
-  TestWorker b(server_->address());
-  a.Join(0, 2);
-  b.Join(1, 2);
-  a.ReadJoined();
-  b.ReadJoined();
-  for (uint64_t round = 1; round <= 3; ++round) Reduce(&a, &b, round);
+  TestPair pair(server_->address());
+  for (uint64_t round = 1; round <= 3; ++round) Reduce(&pair, round);
   v1::VitalsReply vitals;
   ASSERT_TRUE(AskVitals("", &vitals).ok());
   EXPECT_EQ(vitals.status().rounds_completed(), 3);
@@ -148,16 +134,11 @@ TEST_F(ServiceAdminTest, VitalsAreTheSameFiguresAsTheReportAndTheStatus) {
 
 TEST_F(ServiceAdminTest, VitalsKeepTheFailuresOfGroupsThatAreNoMore) {
   {
-    TestWorker a(server_->address());
-    TestWorker b(server_->address());
-    a.Join(0, 2);
-    b.Join(1, 2);
-    a.ReadJoined();
-    b.ReadJoined();
-    a.Contribute(1);
-    while (AskStatus().open_rounds() == 0) std::this_thread::yield();
-    b.Cancel();
-    a.ReadFailure();
+    TestPair pair(server_->address());
+    pair.a.Contribute(1);
+    while (!Waits()) std::this_thread::yield();
+    pair.b.Cancel();
+    pair.a.ReadFailure();
   }
   while (AskStatus().groups() > 0) std::this_thread::yield();
   v1::VitalsReply vitals;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "absl/strings/str_cat.h"
 
 namespace syncnorm::server {
@@ -88,6 +90,21 @@ std::string TestWorker::ReadToEnd() {
     if (message->kind == wire::CoordinatorMessage::Kind::kFailure) text = message->failure.text;
   }
   return text;
+}
+
+TestPair::TestPair(const std::string& address) : a(address), b(address) {
+  a.Join(0, 2);
+  b.Join(1, 2);
+  a.ReadJoined();
+  b.ReadJoined();
+}
+
+void TestPair::Reduce(uint64_t round, const std::function<bool()>& waits) {
+  a.Contribute(round);
+  while (!waits()) std::this_thread::yield();
+  b.Contribute(round);
+  a.ReadResult();
+  b.ReadResult();
 }
 
 }  // namespace syncnorm::server

@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,6 +56,17 @@ class TestWorker {
   std::unique_ptr<grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>> stream_;
   uint64_t epoch_ = 0;
   std::string last_bytes_;
+};
+
+// A group of two, joined.
+struct TestPair {
+  explicit TestPair(const std::string& address);
+
+  // `b` contributes when `waits` says that `a` is seen to wait for it.
+  void Reduce(uint64_t round, const std::function<bool()>& waits);
+
+  TestWorker a;  // rank 0
+  TestWorker b;  // rank 1
 };
 
 }  // namespace syncnorm::server
