@@ -25,7 +25,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_split.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
 #include "examples/fashion_mnist/compare.h"
 #include "examples/fashion_mnist/dataset.h"
@@ -47,7 +47,8 @@ ABSL_FLAG(int64_t, eval_every, 100, "Steps between evaluations; 0: at the end on
 ABSL_FLAG(int64_t, test_images, 2000, "Test images to evaluate on along the way; 0: all 10,000");
 ABSL_FLAG(int64_t, final_test_images, 0, "And at the end");
 ABSL_FLAG(std::string, csv, "", "File for step,loss,test_accuracy (rank 0)");
-ABSL_FLAG(std::string, save, "", "File for the trained network (every rank that gives one)");
+ABSL_FLAG(std::string, save, "",
+          "File for the trained network (every rank that gives one); {rank} stands for the rank");
 ABSL_FLAG(std::vector<std::string>, save_at, {}, "Steps after which to save, too: FILE.stepN");
 ABSL_FLAG(int, threads, 1, "Threads of LibTorch");
 ABSL_FLAG(int, slow_rank, -1, "Rank that is late on purpose, to be found by who waits for it");
@@ -134,6 +135,7 @@ absl::Status RunTraining() {
     return absl::InvalidArgumentError(absl::StrCat("--batch=", options->global_batch,
                                                    ": not a multiple of ", options->world_size));
   }
+  options->save = absl::StrReplaceAll(options->save, {{"{rank}", absl::StrCat(options->rank)}});
   torch::manual_seed(options->seed);
   Network network(mode == "sync" ? SyncNorms(group.get()) : TorchNorms());
   if (options->rank == absl::GetFlag(FLAGS_slow_rank)) options->slow = absl::GetFlag(FLAGS_slow);
