@@ -32,6 +32,11 @@ GradientSum::GradientSum(std::vector<torch::Tensor> parameters, Reducer* group)
   flat_.resize(offset);
 }
 
+void GradientSum::Begin(uint64_t step, uint64_t images) {
+  step_ = step;
+  images_ = images;
+}
+
 void GradientSum::Arrived(size_t index, const torch::Tensor& gradient) {
   const torch::Tensor values = gradient.to(torch::kDouble).contiguous();
   std::copy_n(values.data_ptr<double>(), values.numel(), flat_.begin() + offsets_[index]);
@@ -44,6 +49,7 @@ void GradientSum::Arrived(size_t index, const torch::Tensor& gradient) {
 
 void GradientSum::Send(size_t begin, size_t end) {
   Moments sums = Moments::Sums(1, end - begin, precision_);
+  sums.count = images_;
   std::copy(flat_.begin() + begin, flat_.begin() + end, sums.values.begin());
   ReduceKey key;
   key.layer = absl::StrCat("gradients/", chunks_.size());
@@ -52,8 +58,9 @@ void GradientSum::Send(size_t begin, size_t end) {
   sent_ = end;
 }
 
-absl::Status GradientSum::Finish() {
+absl::StatusOr<uint64_t> GradientSum::Finish() {
   absl::Status status;
+  uint64_t images = 0;
   if (sent_ != flat_.size()) {
     status = absl::FailedPreconditionError("a parameter took no part in this backward");
   }
@@ -64,6 +71,7 @@ absl::Status GradientSum::Finish() {
     if (!status.ok()) continue;
     std::copy(sums->values.begin(), sums->values.end(), flat_.begin() + begin);
     begin += sums->values.size();
+    images = sums->count;
   }
   for (size_t i = 0; status.ok() && i < parameters_.size(); ++i) {
     torch::Tensor& gradient = parameters_[i].mutable_grad();
@@ -72,8 +80,8 @@ absl::Status GradientSum::Finish() {
   chunks_.clear();
   std::fill(arrived_.begin(), arrived_.end(), false);
   ready_ = sent_ = 0;
-  ++step_;
-  return status;
+  if (!status.ok()) return status;
+  return images;
 }
 
 }  // namespace syncnorm::examples

@@ -3,6 +3,7 @@
 // each sent as soon as the gradients in it are there, while backward goes on.
 //
 //   GradientSum gradients(network->parameters(), group);
+//   gradients.Begin(step, images);
 //   loss.backward();      // sends
 //   gradients.Finish();   // every .grad is now the group's sum
 //
@@ -20,6 +21,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/statusor.h"
+
 namespace syncnorm::examples {
 
 class GradientSum {
@@ -30,9 +33,13 @@ class GradientSum {
   GradientSum(const GradientSum&) = delete;
   GradientSum& operator=(const GradientSum&) = delete;
 
-  // Waits for the sums and stores them into every .grad.  The status of the first chunk that
-  // failed.
-  absl::Status Finish();
+  // Before a backward: the step, which is the same on all members, and how many images are in this
+  // worker's slice.
+  void Begin(uint64_t step, uint64_t images);
+  // Waits for the sums and stores them into every .grad.  The images that took part in the last
+  // chunk, the last that a step sends: of all slices, unless a member was lost on the way.
+  // Otherwise the status of the first chunk that failed.
+  absl::StatusOr<uint64_t> Finish();
 
  private:
   void Arrived(size_t index, const torch::Tensor& gradient);
@@ -47,6 +54,7 @@ class GradientSum {
   size_t ready_ = 0;  // parameters that have arrived, counted without a gap
   size_t sent_ = 0;   // values of flat_
   uint64_t step_ = 0;
+  uint64_t images_ = 0;
   std::vector<MomentsFuture> chunks_;
 };
 
