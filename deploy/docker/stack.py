@@ -3,6 +3,7 @@ ended.  deploy/demo shows it to people; tests/deploy breaks it."""
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -76,8 +77,13 @@ class Stack:
     def image(self, name):
         return f"localhost/syncnorm-{name}:{self.environment['SYNCNORM_VERSION']}"
 
-    def build(self):
-        self._run([*self.compose, "build"])
+    def build(self, ccache=None):
+        """`ccache`: a folder of the compiler's cache to build with, where the engine can lend it:
+        podman; with Docker each builder keeps its own."""
+        lend = []
+        if ccache and self.engine == ["podman"]:
+            lend = [f"--podman-build-args=--volume={shlex.quote(ccache)}:/lent-ccache"]
+        self._run([*self.compose, *lend, "build"])
         for name in ("coordinator", "trainer", "prometheus"):  # podman-compose 1.0 hides failures
             self._run([*self.engine, "image", "inspect", self.image(name)])
 

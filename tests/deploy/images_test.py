@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Builds the images, as the demo does, and holds what deploy/docker/README.md says of them."""
 import json
+import shutil
+import subprocess
 
 import engine
 
@@ -19,7 +21,10 @@ def call(stack, *arguments):
 
 
 def the_images_build(stack):
-    stack.build()
+    # What ./dev build has just compiled need not be compiled again.
+    ccache = shutil.which("ccache")
+    stack.build(ccache and subprocess.run([ccache, "--get-config", "cache_dir"], check=True,
+                                          capture_output=True, text=True).stdout.strip())
     for name in NAMES:
         print(f"  {name}: {inspect(stack, name)['Size'] / 1e6:.0f} MB")
 
