@@ -55,6 +55,9 @@ grpc::ChannelArguments Arguments() {
   // One that comes back elsewhere (a pod's new address under its old name) is found as fast; gRPC
   // asks for a name once in 30 s only.
   a.SetInt(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 250);
+  // A look-up whose answer is lost ends after 120 s otherwise.  c-ares turns to the next name server
+  // after 5 s: this is for two that are dead.
+  a.SetInt(GRPC_ARG_DNS_ARES_QUERY_TIMEOUT_MS, 11'000);
   // http_proxy in a trainer's environment is meant for downloads.
   a.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Two Groups of one process must not queue behind each other.
@@ -81,6 +84,10 @@ grpc::Slice ToSlice(Bytes bytes) {
       [](void* held) { delete static_cast<Bytes*>(held); }, new Bytes(std::move(bytes)));
 }
 
+// A channel that has not connected for so long is made anew: its name is looked up on a new socket.
+// Where name servers are started again together with the coordinator, as some for containers are,
+// they do not hear any more who asked on the old one, and gRPC goes on asking there.
+constexpr absl::Duration kChannelLife = absl::Seconds(2);
 // For finding out why there is no connection: a few round trips, and what a server takes to refuse.
 constexpr absl::Duration kDiagnosis = absl::Seconds(1);
 
@@ -100,6 +107,7 @@ class GrpcTransport final : public Transport {
 
   void Open() override {
     stream_.reset();
+    if (heard_) alone_since_ = MonotonicClock().Now();
     context_.emplace();
     // The call's headers travel with the first message.
     context_->set_initial_metadata_corked(true);
@@ -204,7 +212,11 @@ class GrpcTransport final : public Transport {
       if (!read.ok()) return absl::FailedPreconditionError(read.status().message());
       texts = *std::move(read);
     }
-    if (channel_ != nullptr && texts == texts_) return absl::OkStatus();
+    const absl::Time now = MonotonicClock().Now();
+    if (channel_ != nullptr && texts == texts_ && now - alone_since_ < kChannelLife) {
+      return absl::OkStatus();
+    }
+    alone_since_ = now;
     texts_ = std::move(texts);
     stub_.reset();
     channel_ = NewChannel();
@@ -253,6 +265,8 @@ class GrpcTransport final : public Transport {
   std::atomic<bool> writing_{false};
   std::atomic<bool> untold_end_{false};  // of a stream that could not be opened
   bool ended_ = false;
+  // When the last channel was made, or its last good stream broke.
+  absl::Time alone_since_ = absl::InfinitePast();
   bool heard_ = false;       // a message has come on this stream
   bool ever_heard_ = false;  // on an earlier one
 

@@ -1,4 +1,5 @@
 """Rows 49 to 58: the machine's clock, disk, descriptors, memory, forks, proxies, signals, names."""
+import contextlib
 import glob
 import os
 import resource
@@ -10,6 +11,7 @@ import time
 
 import harness
 from faults.protocol import failure, wire, wire_workers
+from name_server import NameServer
 
 
 def finish(world, workers, expected):
@@ -154,18 +156,23 @@ def fault_56_sigpipe_is_left_as_it_was(world):
         assert worker.line("sigpipe ") == "sigpipe default", str(worker)
 
 
+def with_own(path, target):
+    """What a command begins with for which the file `target` is the one at `path`."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        raise harness.Skipped(f"needs root and unshare, for a {target} of its own")
+    return ["unshare", "-m", "sh", "-c", f'mount --bind {path} {target} && exec "$@"', "-"]
+
+
 def fault_58_the_coordinator_gets_another_address(world):
     """A name server of one file: /etc/hosts, in a mount namespace of this test's own."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        raise harness.Skipped("needs root and unshare, for an /etc/hosts of its own")
     hosts = os.path.join(world.folder, "hosts")
+    own_hosts = with_own(hosts, "/etc/hosts")
 
     def resolve(ip):
         with open(hosts, "w") as f:
             f.write(f"127.0.0.1 localhost\n{ip} coordinator.test\n")
 
     resolve("127.0.0.1")
-    own_hosts = ["unshare", "-m", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "-"]
     expected = harness.undisturbed(world.programs, 2, steps=20)
     coordinator = world.coordinator()
     port = world.address.rpartition(":")[2]
@@ -176,3 +183,30 @@ def fault_58_the_coordinator_gets_another_address(world):
     resolve("127.0.0.2")
     world.coordinator(address=f"127.0.0.2:{port}")
     finish(world, workers, expected)
+
+
+def fault_58_an_answer_of_the_name_server_is_lost(world):
+    """As where containers are: the name server is started again with the coordinator, and does not
+    hear any more who asked in between."""
+    resolv = os.path.join(world.folder, "resolv.conf")
+    own_resolver = with_own(resolv, "/etc/resolv.conf")
+    try:
+        names = NameServer("coordinator.test", "127.0.0.1")
+    except OSError as error:
+        raise harness.Skipped(f"no name server at 127.0.0.153:53: {error}") from error
+    with contextlib.closing(names):
+        with open(resolv, "w") as f:
+            f.write(f"nameserver {names.address}\n")
+        expected = harness.undisturbed(world.programs, 2, steps=20)
+        coordinator = world.coordinator()
+        port = world.address.rpartition(":")[2]
+        workers = world.workers(2, steps=20, progress=True, prefix=own_resolver,
+                                address=f"coordinator.test:{port}")
+        workers[0].wait_line("step 5")
+        names.deaf = True
+        coordinator.kill()
+        harness.wait_for(lambda: len(names.unheard) >= 2, "both workers to ask in vain")
+        names.ip = "127.0.0.2"
+        names.deaf = False
+        world.coordinator(address=f"127.0.0.2:{port}")
+        finish(world, workers, expected)
