@@ -55,8 +55,8 @@ grpc::ChannelArguments Arguments() {
   // One that comes back elsewhere (a pod's new address under its old name) is found as fast; gRPC
   // asks for a name once in 30 s only.
   a.SetInt(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 250);
-  // A look-up whose answer is lost ends after 120 s otherwise.  c-ares turns to the next name server
-  // after 5 s: this is for two that are dead.
+  // A look-up whose answer is lost ends after 120 s otherwise.  c-ares turns to the next name
+  // server after 5 s: this is for two that are dead.
   a.SetInt(GRPC_ARG_DNS_ARES_QUERY_TIMEOUT_MS, 11'000);
   // http_proxy in a trainer's environment is meant for downloads.
   a.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
