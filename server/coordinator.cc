@@ -324,7 +324,8 @@ void Coordinator::OnTick(absl::Time now, Output* output) {
   std::sort(silent.begin(), silent.end());
   for (const StreamId stream : silent) {
     Failure failure;
-    failure.code = absl::StatusCode::kDeadlineExceeded;
+    // Its Join may be late by the network's fault: it tries again.
+    failure.code = absl::StatusCode::kUnavailable;
     failure.text = absl::StrCat("no Join came within ", InSeconds(settings_.timeouts.hello));
     Refuse(stream, failure, output);
   }

@@ -33,6 +33,9 @@ const std::vector<Regression>& Regressions() {
        "the judge did not find which members were in a result, as many were lost meanwhile"},
       {125185098319469, 0,
        "the judge took an old Joined, read late, for that of the rank's holder"},
+      {186393268846932, 0,
+       "a worker whose Join the network held back for longer than the hello timeout did not try "
+       "again"},
       {113201729962112, 0, "a process's second membership was taken for the first"},
   };
   return *regressions;
