@@ -47,7 +47,10 @@ def test_torchrun_tells_everything(tmp_path):
     program = tmp_path / "program.py"
     program.write_text("import syncnorm\n"
                        "group = syncnorm.init()\n"
-                       "print('sum', group.rank, group.sum('a', [1.0 + group.rank]))\n")
+                       # One write: the two processes share a pipe.
+                       "import os\n"
+                       "total = group.sum('a', [1.0 + group.rank])\n"
+                       "os.write(1, f'sum {group.rank} {total}\\n'.encode())\n")
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2",
          "--master_addr=127.0.0.1", f"--master_port={free_port()}", str(program)],

@@ -95,9 +95,11 @@ file.service.add(name="Health").method.add(name="Check",
                                            input_type=".grpc.health.v1.HealthCheckRequest",
                                            output_type=".grpc.health.v1.HealthCheckResponse")
 pool = descriptor_pool.Default()
-pool.Add(file)
-messages = [message_factory.MessageFactory(pool).GetPrototype(
-    pool.FindMessageTypeByName("grpc.health.v1." + name))
+pool.AddSerializedFile(file.SerializeToString())
+# protobuf 4.22 and later have the first only, Debian's the second.
+message_class = getattr(message_factory, "GetMessageClass",
+                        getattr(message_factory.MessageFactory(pool), "GetPrototype", None))
+messages = [message_class(pool.FindMessageTypeByName("grpc.health.v1." + name))
             for name in ("HealthCheckRequest", "HealthCheckResponse")]
 """
 ASK_HEALTH = """
